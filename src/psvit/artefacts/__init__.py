@@ -1,0 +1,23 @@
+"""What psvit reads and writes: other people's checkpoints, and its own folders.
+
+A folder that psvit wrote holds
+
+    model.safetensors   the weights: keys of the original, smaller shapes
+    plan.json           which indices stay, and how to build the original
+    metrics.json        figures before and after, and the settings that gave them
+
+and nothing in it is ever unpickled.
+"""
+
+from psvit.artefacts.checkpoint import load_weights as load_weights
+from psvit.artefacts.checkpoint import read_weights as read_weights
+from psvit.artefacts.compose import compose as compose
+from psvit.artefacts.folder import check_target as check_target
+from psvit.artefacts.folder import is_artefact as is_artefact
+from psvit.artefacts.lineage import plan_of as plan_of
+from psvit.artefacts.lineage import remember as remember
+from psvit.artefacts.load import Artefact as Artefact
+from psvit.artefacts.load import load as load
+from psvit.artefacts.load import load_artefact as load_artefact
+from psvit.artefacts.load import read_plan as read_plan
+from psvit.artefacts.save import save as save

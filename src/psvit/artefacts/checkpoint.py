@@ -1,0 +1,240 @@
+"""Read the weights of other people's checkpoints, without running a line of their code.
+
+Understood: safetensors, and torch files read with weights only; a state dict as it is or under
+`state_dict`, `model`, ..., `ema`; keys prefixed by DataParallel (`module.`) or torch.compile
+(`_orig_mod.`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import collections
+import pathlib
+import pickle
+import re
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from psvit.errors import CheckpointError
+
+WRAPPERS = (
+    "state_dict",
+    "model",
+    "model_state_dict",
+    "model_state",
+    "net",
+    "module",
+    "model_ema",
+    "ema",
+    "state_dict_ema",
+    "ema_state_dict",
+)
+"""Where checkpoints keep their weights, in the order they are tried: plain weights before EMA."""
+
+PREFIXES = ("module.", "_orig_mod.", "model.")
+SHOWN = 3
+
+
+def load_weights(model: nn.Module, path: str | Path, *, allow_partial: bool = False) -> list[str]:
+    """Copy the weights in the file `path` into `model`; returns what did not fit, in words.
+
+    With `allow_partial`, tensors that are missing or of another shape are left as they are
+    (at least one must fit); without it they are an error and the list is empty.
+
+    Raises CheckpointError for a file that is missing, damaged, unsafe, or of another model.
+    """
+    path = Path(path)
+    state = {k: v for k, v in model.state_dict().items() if isinstance(v, torch.Tensor)}
+    weights = strip_prefixes(read_weights(path), state)
+    wrong = differences(state, weights)
+    fitting = {k: v for k, v in weights.items() if k in state and v.shape == state[k].shape}
+    if wrong and not allow_partial:
+        raise CheckpointError(
+            f"{path} holds the weights of another model ({len(fitting)} of {len(state)} tensors "
+            f"fit): {shorten(wrong)}; use --allow-partial to load what fits"
+        )
+    if not fitting:
+        raise CheckpointError(
+            f"{path} holds no tensor that fits this model: {shorten(wrong)}; check that the "
+            "model and its arguments are those of the checkpoint"
+        )
+    with torch.no_grad():
+        model.load_state_dict(fitting, strict=False)
+    return wrong
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors in the file `path` by name, as stored, on the CPU.
+
+    Raises CheckpointError for a file that is missing, damaged, or would execute code.
+    """
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist: expected a safetensors or torch file")
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder: expected a safetensors or torch file")
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    if not head:
+        raise CheckpointError(f"{path} is empty: download or copy it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` where it lies"
+        )
+    if path.suffix == ".safetensors" or head[8:9] == b"{":
+        return _read_safetensors(path)
+    return _unwrap(_read_torch(path), path)
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or truncated ({one_line(error)}): download or copy it again"
+        ) from error
+
+
+HARMLESS: list[Any] = [
+    # Plain containers that training scripts put beside the weights. Rebuilding one sets
+    # attributes or copies numbers; none of them runs code that the file chose.
+    argparse.Namespace,
+    types.SimpleNamespace,
+    collections.defaultdict,
+    codecs.encode,
+    dict,
+    list,
+    set,
+    int,
+    float,
+    pathlib.PurePosixPath,
+    pathlib.PosixPath,
+    pathlib.PureWindowsPath,
+    pathlib.WindowsPath,
+    np.dtype,
+    np.ndarray,
+    np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
+    np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    # The names that numpy 1 wrote into files.
+    (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),  # type: ignore[attr-defined]
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
+    *{type(np.dtype(code)) for code in "?bBhHiIlLqQefdFD"},
+]
+
+
+def _read_torch(path: Path) -> object:
+    try:
+        with torch.serialization.safe_globals(HARMLESS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch raises whatever the damage happens to trip over: EOFError, IndexError,
+        # OSError, RuntimeError, KeyError, UnpicklingError, ...
+        text = str(error)
+        forbidden = re.search(r"GLOBAL ([\w.]+)", text)
+        if forbidden:
+            raise CheckpointError(
+                f"{path} would execute code when read: it asks for {forbidden[1]}, so it was not "
+                "read; save its state_dict() alone, or convert it to safetensors"
+            ) from error
+        if "TorchScript" in text:
+            raise CheckpointError(
+                f"{path} is a TorchScript program, not weights: save its state_dict() instead"
+            ) from error
+        if isinstance(error, pickle.UnpicklingError) and "Trying to call" in text:
+            raise CheckpointError(
+                f"{path} would execute code when read ({one_line(text.split('Error')[-1])}), so "
+                "it was not read; save its state_dict() alone, or convert it to safetensors"
+            ) from error
+        raise CheckpointError(
+            f"{path} is damaged, truncated, or no torch file ({type(error).__name__}): "
+            "download or copy it again"
+        ) from error
+
+
+def _unwrap(data: object, path: Path) -> dict[str, torch.Tensor]:
+    """The state dict inside `data`, which may sit under one of WRAPPERS, once or twice."""
+    for _ in range(3):
+        if not isinstance(data, Mapping):
+            break
+        tensors = {str(k): v for k, v in data.items() if isinstance(v, torch.Tensor)}
+        inner = next((data[k] for k in WRAPPERS if isinstance(data.get(k), Mapping)), None)
+        if inner is None:
+            if tensors:
+                return tensors
+            keys = ", ".join(str(k) for k in list(data)[:5])
+            raise CheckpointError(
+                f"{path} holds no weights: expected tensors, or one of {', '.join(WRAPPERS)}; "
+                f"it has {keys or 'nothing'}"
+            )
+        data = inner
+    raise CheckpointError(
+        f"{path} holds a {type(data).__name__}: expected a state dict (name -> tensor)"
+    )
+
+
+def strip_prefixes(
+    weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """`weights` without the prefixes of wrappers, unless the model has them itself."""
+    out = dict(weights)
+    changed = True
+    while changed:
+        changed = False
+        for prefix in PREFIXES:
+            foreign = not any(name.startswith(prefix) for name in expected)
+            # EMA wrappers add a counter of their own beside the prefixed keys.
+            inside = {k: v for k, v in out.items() if k.startswith(prefix)}
+            if foreign and inside and len(inside) >= len(out) - 1:
+                out = {k.removeprefix(prefix): v for k, v in inside.items()}
+                changed = True
+    if not any("_orig_mod." in name for name in expected):
+        out = {name.replace("_orig_mod.", ""): tensor for name, tensor in out.items()}
+    return out
+
+
+def differences(
+    expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]
+) -> list[str]:
+    """What differs between two state dicts, in words: shapes first, then names.
+
+    BN's batch counter may be missing: files older than it are complete without it.
+    """
+    shapes = [
+        f"{name} is {list(found[name].shape)}, expected {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    missing = [
+        f"{name} {list(tensor.shape)} is missing"
+        for name, tensor in expected.items()
+        if name not in found and not name.endswith("num_batches_tracked")
+    ]
+    extra = [
+        f"{name} {list(tensor.shape)} is unknown to the model"
+        for name, tensor in found.items()
+        if name not in expected
+    ]
+    return shapes + missing + extra
+
+
+def shorten(items: list[str]) -> str:
+    """The first few items, and how many more there are."""
+    more = f"; and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return "; ".join(items[:SHOWN]) + more
+
+
+def one_line(text: object, limit: int = 160) -> str:
+    """`text` on one line, cut to `limit` characters."""
+    flat = " ".join(str(text).split())
+    return flat if len(flat) <= limit else flat[: limit - 3] + "..."

@@ -1,0 +1,78 @@
+"""Write a pruned model as a folder: weights, plan, metrics. No pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from psvit.artefacts.folder import METRICS, PLAN, WEIGHTS, written_folder
+from psvit.artefacts.lineage import plan_of
+from psvit.errors import OutputError
+from psvit.records import Plan, Result
+
+METRICS_VERSION = 1
+PLAN_DIGEST = "psvit_plan_sha256"
+
+
+def save(result: Result, out: str | Path, *, force: bool = False) -> None:
+    """Write `result` to the folder `out`, whole or not at all.
+
+    The plan that is written leads from the original model to the result, over any earlier
+    pruning. With `force` an earlier folder of psvit's is replaced.
+
+    Raises OutputError if `out` exists, is not psvit's, or cannot be written, and if the model
+    keeps state that is not a tensor.
+    """
+    plan = plan_of(result.model) or result.plan
+    weights = _weights(result.model)
+    metrics = _metrics(result)
+    with written_folder(Path(out), force=force) as folder:
+        save_file(weights, folder / WEIGHTS, metadata={PLAN_DIGEST: digest(plan)})
+        (folder / PLAN).write_text(plan.to_json() + "\n", encoding="utf-8")
+        (folder / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+
+
+def digest(plan: Plan) -> str:
+    """SHA-256 of a plan's content: it ties the weights to the plan that shaped them."""
+    return hashlib.sha256(plan.to_json().encode()).hexdigest()
+
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Every tensor of the state dict, each with memory of its own, contiguous, on the CPU."""
+    weights = {}
+    for name, value in model.state_dict().items():
+        if not isinstance(value, torch.Tensor):
+            raise OutputError(
+                f"the model keeps {name} ({type(value).__name__}) in its state dict, and psvit "
+                "writes only tensors: make it a tensor, or drop it from get_extra_state"
+            )
+        weights[name] = value.detach().to("cpu", copy=True).contiguous()
+    return weights
+
+
+def _metrics(result: Result) -> dict[str, Any]:
+    return {
+        "psvit_metrics": METRICS_VERSION,
+        "before": asdict(result.before),
+        "after": asdict(result.after),
+        "settings": plain(result.settings),
+    }
+
+
+def plain(value: Any) -> Any:
+    """`value` with mappings, sequences and paths turned into what JSON can say."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)

@@ -1,0 +1,8 @@
+"""How well a model does, and how fast: accuracy with its interval, latency with its spread."""
+
+from psvit.evaluate.accuracy import Accuracy as Accuracy
+from psvit.evaluate.accuracy import accuracy as accuracy
+from psvit.evaluate.latency import Latency as Latency
+from psvit.evaluate.latency import compare_latency as compare_latency
+from psvit.evaluate.latency import latency as latency
+from psvit.evaluate.wilson import wilson as wilson

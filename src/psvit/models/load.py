@@ -1,0 +1,323 @@
+"""From a MODEL as people write it to an nn.Module, and back again from a plan's source.
+
+A MODEL is a name of the registry, `package.module:factory`, `path/to/file.py:factory`, or a
+folder that psvit wrote. Whatever goes wrong in code that is not psvit's becomes one ModelError.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from psvit.artefacts.folder import is_artefact
+from psvit.artefacts.load import load_artefact
+from psvit.compat import legacy_imports
+from psvit.errors import ModelError, OptionError, OutputError, PlanError, PsvitError
+from psvit.records import Plan, Source
+
+SHOWN = 8
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model, how to build it again, and, if psvit pruned it before, its plan and metrics."""
+
+    model: nn.Module
+    source: Source | None
+    plan: Plan | None = None
+    metrics: Mapping[str, Any] | None = None
+
+
+def load_model(spec: str, arguments: Mapping[str, Any] | None = None) -> LoadedModel:
+    """The model that `spec` names, built with `arguments`.
+
+    Raises ModelError if it cannot be found or built, OutputError or PlanError for a folder that
+    is not psvit's or whose plan is not its own, OptionError for arguments given to a folder.
+    """
+    folder = Path(spec)
+    if folder.is_dir():
+        if not is_artefact(folder) and not (folder / "plan.json").exists():
+            raise OutputError(
+                f"{spec} is not a folder that psvit wrote (it has no plan.json): expected one, or "
+                "package.module:factory, path/to/file.py:factory, or a name of `psvit models`"
+            )
+        if arguments:
+            raise OptionError(
+                f"{spec} is built with the arguments in its plan: drop --model-arg, or prune the "
+                "original again"
+            )
+        artefact = load_artefact(folder)
+        return LoadedModel(artefact.model, artefact.plan.source, artefact.plan, artefact.metrics)
+    source = Source(_portable(spec), dict(arguments or {}))
+    return LoadedModel(_build(source, spec), source)
+
+
+def build_source(source: Source) -> nn.Module:
+    """Build the original that a plan names.
+
+    The plan is data from elsewhere, so beyond `load_model` the factory must be code that can be
+    meant to make models: no part of Python itself, and no compiled function.
+    Raises PlanError if it is not, ModelError if it cannot be built.
+    """
+    return _build(source, source.factory, from_plan=True)
+
+
+def parse_arguments(pairs: Sequence[str]) -> dict[str, Any]:
+    """`["depth=2", "name=small"]` -> `{"depth": 2, "name": "small"}`.
+
+    Values are Python literals; what is none is a string. Tuples become lists, because the plan
+    that has to repeat the call is JSON. Raises OptionError for text that is no pair.
+    """
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise OptionError(f"--model-arg {pair!r}: expected key=value, such as depth=2")
+        if key in arguments:
+            raise OptionError(f"--model-arg {key} is given twice")
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            value = text
+        arguments[key] = _json_value(value, pair)
+    return arguments
+
+
+def _json_value(value: Any, pair: str) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_json_value(item, pair) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _json_value(item, pair) for key, item in value.items()}
+    raise OptionError(
+        f"--model-arg {pair!r}: expected numbers, strings, booleans, None, lists, or dicts of them"
+    )
+
+
+def _build(source: Source, spec: str, *, from_plan: bool = False) -> nn.Module:
+    with _importable(_folder_of(source.factory)), legacy_imports():
+        factory = _find(source.factory, spec)
+        if from_plan:
+            _check_factory_of_plan(factory, spec)
+        return _call(factory, source.arguments, spec)
+
+
+def _find(factory: str, spec: str) -> Callable[..., Any]:
+    place, colon, name = factory.rpartition(":")
+    if not colon:
+        return _registered(factory)
+    if not place or not name:
+        raise ModelError(f"MODEL {spec!r}: expected package.module:factory or file.py:factory")
+    module = _import(place, spec)
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is None:
+        raise ModelError(f"{place} has no {name!r}{_candidates(module, name)}")
+    if isinstance(found, nn.Module):
+        raise ModelError(
+            f"{spec} is a model that is built already: give a function that returns it, so that "
+            "the pruned model can be rebuilt"
+        )
+    if not callable(found):
+        raise ModelError(f"{spec} is a {type(found).__name__}, expected a function or a class")
+    return found  # type: ignore[no-any-return]
+
+
+def _registered(name: str) -> Callable[..., Any]:
+    from psvit.models import MODELS
+
+    if name in MODELS:
+        return MODELS[name].build
+    near = difflib.get_close_matches(name, MODELS, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ModelError(
+        f"no model is called {name!r}: {hint}`psvit models` lists the names; else expected "
+        "package.module:factory, path/to/file.py:factory, or a folder that psvit wrote"
+    )
+
+
+def _import(place: str, spec: str) -> types.ModuleType:
+    try:
+        return _import_file(Path(place)) if _is_file(place) else importlib.import_module(place)
+    except PsvitError:
+        raise
+    except ModuleNotFoundError as error:
+        missing = error.name or str(error)
+        if place == missing or place.startswith(f"{missing}."):
+            raise ModelError(
+                f"no module is called {missing!r}: install it, run from the folder that holds it, "
+                "or give path/to/file.py:factory"
+            ) from error
+        raise ModelError(
+            f"{spec} does not import: it needs the module {missing!r}, which is not installed"
+        ) from error
+    except (Exception, SystemExit) as error:
+        # Importing runs anything: a script without a main guard even exits.
+        raise ModelError(f"{spec} does not import: {_said(error)}") from error
+
+
+_files: dict[tuple[Path, int, int], types.ModuleType] = {}
+"""Files loaded so far, by path, time and size: code that registers operators runs only once."""
+
+
+def _import_file(path: Path) -> types.ModuleType:
+    """The file as a module of its own name; modules beside it are its own as well.
+
+    Two folders may each hold a `model.py` that imports a `layers`: neither sees the other's.
+    """
+    path = path.expanduser().resolve()
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise ModelError(f"{path} does not exist: expected path/to/file.py:factory") from error
+    key = (path, stat.st_mtime_ns, stat.st_size)
+    if key in _files:
+        return _files[key]
+    name = f"psvit_file_{len(_files)}_{path.stem}"
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    if module_spec is None or module_spec.loader is None:
+        raise ModelError(f"{path} is not a Python file: expected path/to/file.py:factory")
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module  # dataclasses look their own module up
+    try:
+        module_spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    _files[key] = module
+    return module
+
+
+@contextmanager
+def _importable(folder: Path | None) -> Iterator[None]:
+    """Put `folder` first on the import path; forget its modules afterwards.
+
+    They stay alive through the code that uses them, but the next file that says
+    `import layers` gets the one beside it.
+    """
+    place = str(folder or Path.cwd())
+    before = set(sys.modules)
+    sys.path.insert(0, place)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(place)
+        if folder is not None:
+            for name in set(sys.modules) - before:
+                file = getattr(sys.modules[name], "__file__", None)
+                own = name.startswith("psvit_file_") or "site-packages" in str(file)
+                if file and not own and Path(file).is_relative_to(folder):
+                    del sys.modules[name]
+
+
+def _call(factory: Callable[..., Any], arguments: Mapping[str, Any], spec: str) -> nn.Module:
+    _check_arguments(factory, arguments, spec)
+    try:
+        model = factory(**arguments)
+    except PsvitError:
+        raise
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"{spec} needs the module {error.name or error!s}, which is not installed"
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"{spec} raises {_said(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{spec} returns a {type(model).__name__}, expected an nn.Module")
+    return model
+
+
+def _check_arguments(factory: Callable[..., Any], arguments: Mapping[str, Any], spec: str) -> None:
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # compiled code need not say what it takes
+        return
+    parameters = signature.parameters.values()
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    needed = [p.name for p in named if p.default is p.empty and p.name not in arguments]
+    needed += [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]
+    if needed:
+        raise ModelError(
+            f"{spec} needs {'an argument' if len(needed) == 1 else 'arguments'}: "
+            f"{', '.join(needed)}; give --model-arg {needed[0]}=VALUE"
+        )
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    names = [p.name for p in named]
+    for key in arguments:
+        if key not in names:
+            takes = ", ".join(names) if names else "none"
+            raise ModelError(f"{spec} takes no argument {key!r}: it takes {takes}")
+
+
+def _check_factory_of_plan(factory: Callable[..., Any], spec: str) -> None:
+    top = (getattr(factory, "__module__", None) or "builtins").partition(".")[0]
+    is_model = inspect.isclass(factory) and issubclass(factory, nn.Module)
+    foreign = top in sys.stdlib_module_names or top == "torch"
+    if not is_model and (foreign or not inspect.isfunction(inspect.unwrap(factory))):
+        raise PlanError(
+            f"plan.json asks to call {spec}, which does not build models: it was edited, or "
+            "is not psvit's"
+        )
+
+
+def _candidates(module: types.ModuleType, name: str) -> str:
+    """What the module offers in place of `name`, likely ones first."""
+    own = [
+        key
+        for key, value in vars(module).items()
+        if not key.startswith("_")
+        and getattr(value, "__module__", None) == module.__name__
+        and (inspect.isfunction(value) or (inspect.isclass(value) and issubclass(value, nn.Module)))
+    ]
+    near = difflib.get_close_matches(name, own, n=3)
+    ordered = [*near, *(key for key in own if key not in near)]
+    if not ordered:
+        return ": it defines no function and no nn.Module"
+    more = f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else ""
+    return f": it has {', '.join(ordered[:SHOWN])}{more}"
+
+
+def _said(error: BaseException) -> str:
+    """Type, message and place of an error in a user's code, on one line."""
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg} ({Path(error.filename or '?').name}:{error.lineno})"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    here = str(Path(__file__))
+    user = [f for f in frames if f.filename != here and "importlib" not in f.filename]
+    return f"{text} ({Path(user[-1].filename).name}:{user[-1].lineno})" if user else text
+
+
+def _is_file(place: str) -> bool:
+    return place.endswith(".py") or "/" in place or "\\" in place
+
+
+def _portable(spec: str) -> str:
+    """`spec` with a file's path made absolute, so that a plan works from any folder."""
+    place, colon, name = spec.rpartition(":")
+    if not colon or not _is_file(place):
+        return spec
+    return f"{Path(place).expanduser().resolve()}:{name}"
+
+
+def _folder_of(factory: str) -> Path | None:
+    place, colon, _ = factory.rpartition(":")
+    return Path(place).expanduser().resolve().parent if colon and _is_file(place) else None

@@ -1,0 +1,216 @@
+"""Other people's weights: every usual form is read, and nothing in a file is ever executed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from psvit.artefacts import load_weights, read_weights
+from psvit.errors import CheckpointError
+
+
+def model() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+
+
+@pytest.fixture
+def trained() -> nn.Module:
+    torch.manual_seed(7)
+    return model()
+
+
+def loaded_equals(path: Path, trained: nn.Module) -> bool:
+    fresh = model()
+    assert load_weights(fresh, path) == []
+    state = trained.state_dict()
+    return all(torch.equal(value, state[name]) for name, value in fresh.state_dict().items())
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {"state_dict": s, "epoch": 3},
+        lambda s: {"model": s, "optimizer": {"state": {}}, "args": argparse.Namespace(lr=0.1)},
+        lambda s: {"model_ema": s},
+        lambda s: {"ema": {"module": s}},
+        lambda s: {f"module.{k}": v for k, v in s.items()},
+        lambda s: {f"_orig_mod.{k}": v for k, v in s.items()},
+        lambda s: {"model": {f"module._orig_mod.{k}": v for k, v in s.items()}},
+        lambda s: {"state_dict": {f"model.{k}": v for k, v in s.items()}},
+        lambda s: {
+            "model": s,
+            "best": np.float64(0.9),
+            "history": np.arange(3),
+            "path": pathlib.Path("runs/1"),
+        },
+    ],
+    ids=["plain", "state_dict", "model", "ema", "ema-module", "ddp", "compiled", "both",
+         "lightning", "numpy"],
+)  # fmt: skip
+def test_every_usual_form_is_read(tmp_path, trained, wrap, legacy):
+    path = tmp_path / "weights.pth"
+    torch.save(wrap(trained.state_dict()), path, _use_new_zipfile_serialization=not legacy)
+    assert loaded_equals(path, trained)
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.bin"])
+def test_safetensors_is_read_under_any_name(tmp_path, trained, name):
+    save_file(trained.state_dict(), tmp_path / name)
+    assert loaded_equals(tmp_path / name, trained)
+
+
+def test_plain_weights_come_before_ema(tmp_path, trained):
+    other = {name: value + 1 for name, value in trained.state_dict().items()}
+    torch.save({"model_ema": other, "model": trained.state_dict()}, tmp_path / "w.pth")
+    assert loaded_equals(tmp_path / "w.pth", trained)
+
+
+def test_prefix_that_the_model_itself_has_is_kept(tmp_path):
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = nn.Linear(2, 2)
+
+    source = Wrapped()
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    target = Wrapped()
+    assert load_weights(target, tmp_path / "w.pth") == []
+    assert torch.equal(target.module.weight, source.module.weight)
+
+
+def test_missing_bn_counter_is_no_difference(tmp_path, trained):
+    state = {k: v for k, v in trained.state_dict().items() if not k.endswith("_tracked")}
+    torch.save(state, tmp_path / "w.pth")
+    assert load_weights(model(), tmp_path / "w.pth") == []
+
+
+class Payload:
+    """Runs a command when a careless reader unpickles it."""
+
+    def __init__(self, victim: Path, how: str) -> None:
+        self.victim, self.how = victim, how
+
+    def __reduce__(self):
+        if self.how == "system":
+            return os.system, (f"touch {self.victim}",)
+        return exec, (f"open({str(self.victim)!r}, 'w').close()",)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize(("how", "named"), [("system", "system"), ("exec", "exec")])
+def test_malicious_file_is_named_and_not_executed(tmp_path, trained, how, named, legacy):
+    victim, path = tmp_path / "pwned", tmp_path / "w.pth"
+    state = trained.state_dict()
+    torch.save(
+        {"state_dict": state, "extra": Payload(victim, how)},
+        path,
+        _use_new_zipfile_serialization=not legacy,
+    )
+    # The payload is a real one: reading the file the careless way does run it.
+    torch.load(path, weights_only=False)
+    assert victim.exists()
+    victim.unlink()
+
+    target = model()
+    before = {k: v.clone() for k, v in target.state_dict().items()}
+    with pytest.raises(CheckpointError, match=rf"would execute code.*asks for \S*{named}"):
+        load_weights(target, path)
+    assert not victim.exists()
+    assert all(torch.equal(v, before[k]) for k, v in target.state_dict().items())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["w.pth"]
+
+
+def test_allow_list_does_not_leak(tmp_path, trained):
+    torch.save(trained.state_dict(), tmp_path / "w.pth")
+    before = list(torch.serialization.get_safe_globals())
+    read_weights(tmp_path / "w.pth")
+    assert torch.serialization.get_safe_globals() == before
+
+
+def test_pickled_module_is_refused_by_name(tmp_path, trained):
+    torch.save(trained, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"Sequential.*save its state_dict\(\) alone"):
+        load_weights(model(), tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize("part", [3, 100, 0.5, 0.98])
+def test_truncated_file(tmp_path, trained, name, part):
+    path = tmp_path / name
+    if name.endswith("pth"):
+        torch.save(trained.state_dict(), path)
+    else:
+        save_file(trained.state_dict(), path)
+    data = path.read_bytes()
+    path.write_bytes(data[: part if part > 1 else int(part * len(data))])
+    with pytest.raises(CheckpointError, match=r"w\.\w+ is damaged.*(download or copy it again)"):
+        load_weights(model(), path)
+
+
+def test_missing_empty_folder_and_lfs_pointer(tmp_path):
+    (tmp_path / "empty.pth").touch()
+    (tmp_path / "lfs.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    for name, words in {
+        "gone.pth": "does not exist",
+        "empty.pth": "is empty",
+        ".": "is a folder",
+        "lfs.pth": "Git LFS pointer",
+    }.items():
+        with pytest.raises(CheckpointError, match=words):
+            load_weights(model(), tmp_path / name)
+
+
+def test_file_without_weights_says_what_it_has(tmp_path):
+    torch.save({"epoch": 3, "loss": 0.1}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"holds no weights.*it has epoch, loss"):
+        load_weights(model(), tmp_path / "w.pth")
+    torch.save([1, 2], tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="holds a list: expected a state dict"):
+        load_weights(model(), tmp_path / "w.pth")
+
+
+def test_another_model_lists_keys_and_shapes_and_loads_nothing(tmp_path):
+    torch.save(nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8)).state_dict(), tmp_path / "w")
+    target = model()
+    before = {k: v.clone() for k, v in target.state_dict().items()}
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(target, tmp_path / "w")
+    message = str(caught.value)
+    assert "0.weight is [8, 3, 1, 1], expected [4, 3, 1, 1]" in message
+    assert "1 of 9 tensors fit" in message
+    assert "and 5 more" in message
+    assert "\n" not in message
+    assert all(torch.equal(v, before[k]) for k, v in target.state_dict().items())
+
+
+def test_allow_partial_loads_what_fits_and_reports_the_rest(tmp_path, trained):
+    state = trained.state_dict()
+    state["3.weight"] = torch.zeros(5, 4)
+    del state["3.bias"]
+    state["head.weight"] = torch.zeros(1)
+    torch.save(state, tmp_path / "w.pth")
+    target = model()
+    head = target[3].weight.clone()
+    assert load_weights(target, tmp_path / "w.pth", allow_partial=True) == [
+        "3.weight is [5, 4], expected [2, 4]",
+        "3.bias [2] is missing",
+        "head.weight [1] is unknown to the model",
+    ]
+    assert torch.equal(target[0].weight, trained[0].weight)
+    assert torch.equal(target[3].weight, head)
+
+
+def test_allow_partial_with_nothing_in_common_is_an_error(tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="no tensor that fits"):
+        load_weights(model(), tmp_path / "w.pth", allow_partial=True)
