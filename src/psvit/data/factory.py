@@ -1,0 +1,212 @@
+"""A user's own DataLoader, from `package.module:factory` or `path/to/file.py:factory`.
+
+B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from psvit.data.info import DataInfo, Split
+from psvit.errors import DataError, PsvitError
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class FactoryLoader(DataLoader[Batch]):
+    """Batches ``(images float32 [B, C, H, W], labels int64 [B])`` of a user's DataLoader.
+
+    Each batch is checked; a wrong one raises DataError. With `limit`, the first that many
+    images. Preprocessing, order and workers are the factory's own.
+    """
+
+    info: DataInfo
+    skipped: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        spec: str,
+        split: Split,
+        *,
+        batch_size: int,
+        workers: int,
+        seed: int,
+        limit: int | None,
+        classes: int | None,
+    ) -> None:
+        given = {"split": split, "batch_size": batch_size, "workers": workers, "seed": seed}
+        loader = _call(_find(spec), given, spec)
+        batches = _Checked(spec, loader, limit, classes)
+        with torch.random.fork_rng(devices=[]):  # looking at a batch may draw random numbers
+            first = next(iter(batches), None)
+        if first is None:
+            raise DataError(f"{spec} gives no batch: expected at least one")
+        super().__init__(
+            batches,
+            batch_size=None,
+            collate_fn=_as_is,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        self._batches = loader if limit is None else None
+        size = len(loader.dataset) if hasattr(loader.dataset, "__len__") else None
+        self.info = DataInfo(
+            spec=spec,
+            split=split,
+            origin="the factory's own loader",
+            shape=(first[0].shape[1], first[0].shape[2], first[0].shape[3]),
+            images=size if limit is None or size is None else min(size, limit),
+            classes=classes,
+        )
+
+    def __len__(self) -> int:
+        """Number of batches. Raises TypeError where the user's loader cannot say, or a limit
+        cuts it short."""
+        if self._batches is None:
+            raise TypeError("how many batches a limit leaves is known only once they are read")
+        return len(self._batches)
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+class _Checked(IterableDataset[Batch]):
+    def __init__(
+        self, spec: str, loader: DataLoader[Any], limit: int | None, classes: int | None
+    ) -> None:
+        self._spec = spec
+        self._loader = loader
+        self._left = limit
+        self._classes = classes
+
+    def __iter__(self) -> Iterator[Batch]:
+        left = self._left
+        shape: torch.Size | None = None
+        for number, batch in enumerate(self._batches()):
+            images, labels = _check(batch, f"{self._spec}, batch {number}", self._classes)
+            if shape is not None and images.shape[1:] != shape:
+                raise DataError(
+                    f"{self._spec}, batch {number}: images are {list(images.shape[1:])}, those "
+                    f"before were {list(shape)}: expected one size"
+                )
+            shape = images.shape[1:]
+            if left is not None:
+                images, labels = images[:left], labels[:left]
+                left -= len(labels)
+            if len(labels):
+                yield images, labels
+            if left == 0:
+                return
+
+    def _batches(self) -> Iterator[Any]:
+        try:
+            yield from self._loader
+        except PsvitError:
+            raise
+        except Exception as error:  # whatever the user's own data set raises
+            raise DataError(f"{self._spec} raises {_said(error)} while it is read") from error
+
+
+def _check(batch: Any, where: str, classes: int | None) -> Batch:
+    if not isinstance(batch, list | tuple) or len(batch) != 2:
+        raise DataError(f"{where} is {_kind(batch)}, expected a pair (images, labels)")
+    images, labels = batch
+    if not isinstance(images, torch.Tensor) or not images.is_floating_point() or images.ndim != 4:
+        raise DataError(f"{where}: images are {_kind(images)}, expected float [B, C, H, W]")
+    whole = isinstance(labels, torch.Tensor) and labels.dtype in _WHOLE
+    if not whole or labels.shape != images.shape[:1]:
+        raise DataError(
+            f"{where}: labels are {_kind(labels)}, expected whole numbers [{len(images)}]"
+        )
+    if len(labels):
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or (classes is not None and high >= classes):
+            expected = "0 or more" if classes is None else f"0 to {classes - 1}"
+            raise DataError(f"{where}: labels are {low} to {high}, expected {expected}")
+    return images.to(torch.float32), labels.to(torch.int64)
+
+
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return f"a {type(value).__name__}" + (
+        f" of {len(value)}" if isinstance(value, list | tuple) else ""
+    )
+
+
+def _find(spec: str) -> Callable[..., Any]:
+    place, _, name = spec.rpartition(":")
+    try:
+        module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+    except PsvitError:
+        raise
+    except (Exception, SystemExit) as error:  # importing runs anything, and a script may exit
+        raise DataError(f"--data {spec} does not import: {_said(error)}") from error
+    found = getattr(module, name, None)
+    if found is None:
+        raise DataError(f"--data {spec}: {place} has no {name!r}")
+    if not callable(found):
+        raise DataError(f"--data {spec} is {_kind(found)}, expected a function")
+    return found  # type: ignore[no-any-return]
+
+
+def _import_module(name: str) -> Any:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)  # as `python -m` does
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(here)
+
+
+def _import_file(path: Path) -> Any:
+    if not path.is_file():
+        raise DataError(f"{path} does not exist: expected path/to/file.py:factory")
+    name = f"psvit_data_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise DataError(f"{path} is not a Python file: expected path/to/file.py:factory")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # worker processes look the user's classes up here
+    beside = str(path.resolve().parent)
+    sys.path.insert(0, beside)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.remove(beside)
+    return module
+
+
+def _call(factory: Callable[..., Any], given: dict[str, Any], spec: str) -> DataLoader[Any]:
+    try:
+        parameters = inspect.signature(factory).parameters
+        takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        loader = factory(**{k: v for k, v in given.items() if takes_all or k in parameters})
+    except PsvitError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise DataError(f"--data {spec} raises {_said(error)}") from error
+    if not isinstance(loader, DataLoader):
+        raise DataError(
+            f"--data {spec} returns {_kind(loader)}, expected a torch.utils.data.DataLoader"
+        )
+    return loader
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")

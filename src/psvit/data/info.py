@@ -1,0 +1,72 @@
+"""What is known about a data set before its images are read, and whether a model fits it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from psvit.data.recipe import Recipe
+from psvit.errors import DataError
+
+Split = Literal["train", "eval"]
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """A split of a data set, as `open_data` found it. None: not known.
+
+    `images` counts those that will be read, before any that cannot be decoded are skipped.
+    `shape` is that of one image, ``(C, H, W)``. `classes` comes from names in the data;
+    where there are none it is None, and `largest_label` bounds it from below.
+    `origin` says in words which part of the source this is. `indices` are the positions in
+    that part of a random subset, ascending; None: all of it.
+    """
+
+    spec: str
+    split: Split
+    origin: str
+    shape: tuple[int, int, int]
+    images: int | None = None
+    classes: int | None = None
+    class_names: tuple[str, ...] | None = None
+    largest_label: int | None = None
+    recipe: Recipe | None = None
+    indices: tuple[int, ...] | None = None
+
+    @property
+    def channels(self) -> int:
+        """C of the images: 1 (grey) or 3 (colour)."""
+        return self.shape[0]
+
+
+def check_classes(info: DataInfo, num_classes: int) -> None:
+    """Raises DataError unless labels of `info` are classes of a model that has `num_classes`."""
+    if info.classes is not None and info.classes != num_classes:
+        raise DataError(
+            f"{info.spec} has {info.classes} classes, the model has {num_classes}: give the data "
+            "that the model was trained on, or build the model with as many classes"
+        )
+    if info.largest_label is not None and info.largest_label >= num_classes:
+        raise DataError(
+            f"{info.spec} has labels up to {info.largest_label}, the model has {num_classes} "
+            f"classes: expected labels of 0 to {num_classes - 1}"
+        )
+
+
+def check_shape(info: DataInfo, shape: tuple[int, ...]) -> None:
+    """Raises DataError unless images are of `shape`, the ``(C, H, W)`` that a model takes."""
+    if info.shape == tuple(shape):
+        return
+    if len(shape) == 3 and info.channels != shape[0]:
+        raise DataError(
+            f"{info.spec} gives images of {info.channels} channel(s), the model takes "
+            f"{shape[0]}: change the recipe (one --mean and --std a channel) or the data"
+        )
+    raise DataError(
+        f"{info.spec} gives images of {_times(info.shape)}, the model takes {_times(shape)}: "
+        "change --size"
+    )
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(size) for size in shape)

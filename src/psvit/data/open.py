@@ -1,0 +1,143 @@
+"""From DATA as people write it to batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from psvit.data.factory import FactoryLoader
+from psvit.data.info import DataInfo, Split, check_classes
+from psvit.data.order import calibration_subset
+from psvit.data.recipe import RECIPES, Recipe
+from psvit.data.source import Source, check_labels
+from psvit.errors import DataError, OptionError
+
+if TYPE_CHECKING:
+    from psvit.data.loader import Loader
+
+FORMS = "digits, folder:PATH, parquet:GLOB, package.module:factory, or path/to/file.py:factory"
+
+
+Batches: TypeAlias = "Loader | FactoryLoader"
+
+
+def open_data(
+    spec: str,
+    *,
+    split: Split,
+    recipe: Recipe | None = None,
+    batch_size: int = 64,
+    workers: int = 0,
+    seed: int = 0,
+    shuffle: bool = False,
+    limit: int | None = None,
+    skip_bad: bool = False,
+    only: bool = False,
+    classes: int | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> Batches:
+    """A DataLoader of ``(images float32 [B, C, H, W], labels int64 [B])``; `.info` describes it.
+
+    `recipe` None is good only for `digits`, which has its own, and for a user's factory, which
+    does its own preprocessing. `limit` draws at most that many images at random by `seed` (of a
+    factory: takes the first). `skip_bad` leaves out images that cannot be decoded, and lists
+    them in `.skipped`. `only`: the source was named for this split alone, so data that do not
+    say which split they are serve it. `classes`: the model's number of classes, to be checked.
+    `image_column` and `label_column` name columns of Parquet files that do not say it themselves.
+
+    Raises DataError for data that are missing, empty, damaged or mislabelled, or lack the split;
+    OptionError for numbers that mean nothing; MissingExtra if a package is not installed.
+    """
+    _check_options(batch_size=batch_size, workers=workers, limit=limit)
+    if (image_column or label_column) and not spec.startswith("parquet:"):
+        raise OptionError(f"--image-column and --label-column are for parquet:, got {spec}")
+    if _is_factory(spec):
+        if recipe is not None:
+            raise DataError(
+                f"{spec} does its own preprocessing: drop --recipe, --size, --mean and --std"
+            )
+        return FactoryLoader(
+            spec,
+            split,
+            batch_size=batch_size,
+            workers=workers,
+            seed=seed,
+            limit=limit,
+            classes=classes,
+        )
+    recipe = RECIPES["digits"] if recipe is None and spec == "digits" else recipe
+    if recipe is None:
+        raise DataError(
+            f"{spec} does not say how its images are to be prepared: give --recipe (one of "
+            f"{', '.join(RECIPES)}), or --size, --mean and --std"
+        )
+    # Here, not above: it needs Pillow, which a user's own loader may do without.
+    from psvit.data.loader import Loader
+
+    source = _source(spec, split, only, image_column, label_column)
+    check_labels(source, spec)
+    names = source.class_names
+    indices = None if limit is None else calibration_subset(len(source.labels), limit, seed)
+    info = DataInfo(
+        spec=spec,
+        split=split,
+        origin=source.origin,
+        shape=(recipe.channels, recipe.size, recipe.size),
+        images=len(source.labels) if indices is None else len(indices),
+        classes=None if names is None else len(names),
+        class_names=names,
+        largest_label=int(source.labels.max()),
+        recipe=recipe,
+        indices=indices,
+    )
+    if classes is not None:
+        check_classes(info, classes)
+    return Loader(
+        source,
+        recipe,
+        info,
+        batch_size=batch_size,
+        workers=workers,
+        seed=seed,
+        shuffle=shuffle,
+        skip_bad=skip_bad,
+    )
+
+
+def _check_options(*, batch_size: int, workers: int, limit: int | None) -> None:
+    if batch_size < 1:
+        raise OptionError(f"--batch-size is {batch_size}, expected at least 1")
+    if workers < 0:
+        raise OptionError(f"--workers is {workers}, expected 0 or more")
+    if limit is not None and limit < 1:
+        raise OptionError(f"the number of images is limited to {limit}, expected at least 1")
+
+
+def _is_factory(spec: str) -> bool:
+    place, colon, name = spec.rpartition(":")
+    kinds = ("folder", "parquet")
+    return bool(colon and name.isidentifier() and place and spec.partition(":")[0] not in kinds)
+
+
+def _source(
+    spec: str, split: Split, only: bool, image_column: str | None, label_column: str | None
+) -> Source:
+    """The source of a kind; each kind is imported only when it is asked for."""
+    kind, _, rest = spec.partition(":")
+    if spec == "digits":
+        from psvit.data.digits import Digits
+
+        return Digits(split)
+    if kind == "folder" and rest:
+        from psvit.data.folder import Folder
+
+        return Folder(Path(rest).expanduser(), split, only=only)
+    if kind == "parquet" and rest:
+        from psvit.data.parquet import Parquet
+
+        pattern = str(Path(rest).expanduser())
+        return Parquet(
+            pattern, split, only=only, image_column=image_column, label_column=label_column
+        )
+    raise DataError(f"--data {spec!r} is no data set: expected {FORMS}")

@@ -1,0 +1,142 @@
+"""How an image becomes a tensor: said by name or by numbers, never guessed.
+
+C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from psvit.errors import DataError, OptionError
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Scale to H = W = `size`, values to [0, 1], then ``(value - mean) / std`` a channel.
+
+    `resize`: scale the short side to this many pixels, keeping the shape, and cut `size` x
+    `size` out of the centre. None: scale the whole image to `size` x `size`.
+    One entry in `mean` and `std` means grey images, three mean red, green, blue.
+
+    Raises OptionError for numbers that mean nothing.
+    """
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: int | None = None
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
+        object.__setattr__(self, "std", tuple(float(value) for value in self.std))
+        if self.size < 1:
+            raise OptionError(f"recipe: size is {self.size}, expected at least 1 pixel")
+        if self.resize is not None and self.resize < self.size:
+            raise OptionError(
+                f"recipe: resize is {self.resize}, smaller than size {self.size}: the crop of "
+                "size x size is cut out of the resized image"
+            )
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
+            raise OptionError(
+                f"recipe: mean has {len(self.mean)} and std {len(self.std)} numbers, expected 1 "
+                "each for grey images or 3 each for colour"
+            )
+        if not all(math.isfinite(value) for value in self.mean):
+            raise OptionError(f"recipe: mean is {self.mean}, expected finite numbers")
+        if not all(math.isfinite(value) and value > 0 for value in self.std):
+            raise OptionError(f"recipe: std is {self.std}, expected finite numbers above 0")
+        if self.interpolation not in INTERPOLATIONS:
+            raise OptionError(
+                f"recipe: interpolation is {self.interpolation!r}, expected one of "
+                f"{', '.join(INTERPOLATIONS)}"
+            )
+
+    @property
+    def channels(self) -> int:
+        """C of the tensors: 1 (grey) or 3 (red, green, blue)."""
+        return len(self.mean)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that JSON can hold; `Recipe.from_dict` reads it back equal."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Recipe:
+        """Raises OptionError for anything that `to_dict` did not write."""
+        try:
+            return Recipe(**data)
+        except (TypeError, ValueError) as error:
+            raise OptionError(
+                f"this is not a recipe ({error}): expected size, mean, std, resize, interpolation"
+            ) from error
+
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {
+        # Mean and std are those of the 1,438 training digits at this size.
+        "digits": Recipe(size=16, mean=(0.3055,), std=(0.3189,)),
+        # The customary figures of CIFAR-10's training images.
+        "cifar10": Recipe(size=32, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
+        # The customary evaluation of ImageNet classifiers.
+        "imagenet": Recipe(
+            size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), resize=256
+        ),
+    }
+)
+
+
+def make_recipe(
+    name: str | None = None,
+    *,
+    size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    resize: int | None = None,
+    interpolation: str | None = None,
+) -> Recipe | None:
+    """The recipe that flags describe: a name, a name with changes, or numbers alone.
+
+    None if nothing is given. Raises OptionError for an unknown name, DataError if numbers that
+    no name supplies are missing.
+    """
+    given: dict[str, Any] = {
+        key: value
+        for key, value in {
+            "size": size,
+            "mean": None if mean is None else tuple(mean),
+            "std": None if std is None else tuple(std),
+            "resize": resize,
+            "interpolation": interpolation,
+        }.items()
+        if value is not None
+    }
+    if name is not None:
+        if name not in RECIPES:
+            raise OptionError(f"no recipe is called {name!r}: expected one of {', '.join(RECIPES)}")
+        return replace(RECIPES[name], **given)
+    if not given:
+        return None
+    missing = [f"--{key}" for key in ("size", "mean", "std") if key not in given]
+    if missing:
+        raise DataError(
+            f"the preprocessing is incomplete: give {', '.join(missing)} too, or --recipe with "
+            f"one of {', '.join(RECIPES)}"
+        )
+    return Recipe(**given)
+
+
+def parse_channels(text: str, flag: str) -> tuple[float, ...]:
+    """``"0.49,0.48,0.45"`` -> ``(0.49, 0.48, 0.45)``. Raises OptionError that names `flag`."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise OptionError(
+            f"{flag} {text!r}: expected one number a channel, such as 0.49,0.48,0.45"
+        ) from error
