@@ -1,0 +1,259 @@
+"""Multiply-accumulates (MACs) of one image over all T steps, as if every value were dense.
+
+Convention. Counted: convolutions, linear layers, matrix products, einsum and attention, each by
+one entry of ``MAC_RULES``. Not counted (0): elementwise operations, normalisation, pooling,
+neurons, softmax, bias. A multiplication with zero padding counts, as in a dense implementation.
+
+An *image* is one element of the batch. A product in which no input takes part (a kernel put
+together from parameters at each call) is counted once, not per image.
+
+T steps, B batch, N tokens, C channels, L queries, S keys, E width of a query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from psvit.cost.einsum import einsum_macs
+from psvit.cost.tensors import Shape, Tensors
+from psvit.groups.shapes import BoolArray, dead_lanes, kept_shape
+from psvit.records import Field, Graph, IntArray, Labels
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One operation with sizes: of its output, of its weight if it is a layer, of any operand."""
+
+    node: fx.Node
+    out: Shape
+    weight: Shape
+    sizes: Callable[[fx.Node], Shape]
+
+    def operand(self, position: int, *names: str) -> Shape:
+        """Sizes of the tensor given at ``position`` or under one of ``names``."""
+        return self.sizes(self.value(position, *names))
+
+    def value(self, position: int, *names: str) -> Any:
+        """The argument at ``position`` or under one of ``names``."""
+        if position < len(self.node.args):
+            return self.node.args[position]
+        return next((self.node.kwargs[name] for name in names if name in self.node.kwargs), None)
+
+
+Rule = Callable[[Call], int]
+
+
+def _conv(out: Shape, weight: Shape) -> int:
+    """Each output sums over its inputs and kernel: weight is ``[out, in / groups, *kernel]``."""
+    return prod(out) * prod(weight[1:])
+
+
+def _conv_transposed(inputs: Shape, weight: Shape) -> int:
+    """Each input spreads over outputs and kernel: weight is ``[in, out / groups, *kernel]``."""
+    return prod(inputs) * prod(weight[1:])
+
+
+def _attention(call: Call) -> int:
+    """query ``[..., L, E]``, key ``[..., S, E]``, value ``[..., S, V]``: scores, then the mix."""
+    query, key = call.operand(0, "query"), call.operand(1, "key")
+    return prod(query) * key[-2] + prod(call.out) * key[-2]
+
+
+def _einsum(call: Call) -> int:
+    operands = call.node.args[1:]
+    if len(operands) == 1 and isinstance(operands[0], tuple | list):
+        operands = tuple(operands[0])
+    shapes = [call.sizes(node) for node in operands if isinstance(node, fx.Node)]
+    return einsum_macs(str(call.node.args[0]), shapes)
+
+
+def _product(position: int, *names: str) -> Rule:
+    """A matrix product whose left factor is the argument at ``position``: its last axis is summed.
+
+    Rows and columns are what is in the output, so only the summed axis is looked up.
+    """
+    return lambda call: prod(call.out) * call.operand(position, *names)[-1]
+
+
+def _layer_conv(call: Call) -> int:
+    return _conv(call.out, call.weight)
+
+
+def _layer_conv_transposed(call: Call) -> int:
+    return _conv_transposed(call.operand(0, "input", "x"), call.weight)
+
+
+def _function_conv(call: Call) -> int:
+    return _conv(call.out, call.operand(1, "weight"))
+
+
+def _function_conv_transposed(call: Call) -> int:
+    return _conv_transposed(call.operand(0, "input"), call.operand(1, "weight"))
+
+
+MAC_RULES: Mapping[type[nn.Module] | str, Rule] = {
+    nn.Linear: _layer_conv,
+    nn.Conv1d: _layer_conv,
+    nn.Conv2d: _layer_conv,
+    nn.Conv3d: _layer_conv,
+    nn.ConvTranspose1d: _layer_conv_transposed,
+    nn.ConvTranspose2d: _layer_conv_transposed,
+    nn.ConvTranspose3d: _layer_conv_transposed,
+    "linear": _function_conv,
+    "conv1d": _function_conv,
+    "conv2d": _function_conv,
+    "conv3d": _function_conv,
+    "conv_transpose1d": _function_conv_transposed,
+    "conv_transpose2d": _function_conv_transposed,
+    "conv_transpose3d": _function_conv_transposed,
+    "matmul": _product(0, "input"),
+    "rmatmul": _product(1, "other"),
+    "mm": _product(0, "input"),
+    "mv": _product(0, "input"),
+    "bmm": _product(0, "input"),
+    "dot": _product(0, "input"),
+    "addmm": _product(1, "mat1"),
+    "addmv": _product(1, "mat"),
+    "addbmm": lambda call: prod(call.operand(1, "batch1")) * call.out[-1],
+    "baddbmm": _product(1, "batch1"),
+    "einsum": _einsum,
+    "scaled_dot_product_attention": _attention,
+}
+"""Layer type (subclasses included) or operation name -> MACs of one call, whole batch."""
+
+HEAVY_FUNCTIONS = frozenset(
+    {"inner", "tensordot", "bilinear", "chain_matmul", "multi_dot", "vdot", "cdist"}
+    | {"matrix_power", "matrix_exp", "multi_head_attention_forward", "lstm", "gru"}
+    | {"rnn_tanh", "rnn_relu", "conv_tbc", "deform_conv2d"}
+)
+"""Operations that multiply and accumulate but have no rule; ``uncounted`` names them."""
+
+FREE_LAYERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Embedding, nn.EmbeddingBag)
+"""Layers whose weight may have several axes although they cost no MACs by the convention."""
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """A node that costs MACs, with its rule and the sizes that a removal can change.
+
+    ``weight``: first name of a layer's weight. ``images``: batch size to divide by, 1 for a
+    product in which no input takes part.
+    """
+
+    node: fx.Node
+    rule: Rule
+    weight: str | None
+    images: int
+    fields: Mapping[str, list[Field]]
+    names: Mapping[str, str]
+
+    def count(self, shapes: Mapping[str, Shape], dead: BoolArray | None) -> int:
+        """MACs of the whole batch with parameters of ``shapes`` and without the ``dead`` lanes."""
+
+        def sizes(node: fx.Node) -> Shape:
+            if node.op == "get_attr" and str(node.target) in self.names:
+                return shapes[self.names[str(node.target)]]
+            shape: Shape = tuple(node.meta["shape"])
+            fields = self.fields.get(node.name)
+            return shape if dead is None or not fields else kept_shape(fields, shape, dead)
+
+        weight = () if self.weight is None else shapes[self.weight]
+        return self.rule(Call(self.node, sizes(self.node), weight, sizes))
+
+
+def count_macs(
+    operations: tuple[Operation, ...],
+    labels: Labels,
+    shapes: Mapping[str, Shape],
+    gone: IntArray,
+) -> int:
+    """MACs of one image. ``shapes``: of the parameters left, ``gone``: ids of lost channels."""
+    dead = dead_lanes(labels, gone.tolist()) if len(gone) else None
+    per_divisor: dict[int, int] = {}
+    for operation in operations:
+        macs = operation.count(shapes, dead)
+        per_divisor[operation.images] = per_divisor.get(operation.images, 0) + macs
+    return sum(round(macs / images) for images, macs in per_divisor.items())
+
+
+def list_operations(graph: Graph, labels: Labels, tensors: Tensors) -> tuple[Operation, ...]:
+    """Every node of the eval forward that a rule counts."""
+    images = batch_size(graph)
+    from_input: set[fx.Node] = set()
+    operations: list[Operation] = []
+    for node in graph.forwards["eval"].nodes:
+        if node.op == "placeholder" or any(n in from_input for n in node.all_input_nodes):
+            from_input.add(node)
+        rule = _rule_of(graph, node)
+        if rule is not None and "shape" in node.meta:
+            operations.append(
+                Operation(
+                    node=node,
+                    rule=rule,
+                    weight=tensors.first_name[f"{node.target}.weight"]
+                    if node.op == "call_module"
+                    else None,
+                    images=images if node in from_input else 1,
+                    fields=labels.fields.get("eval", {}),
+                    names=tensors.first_name,
+                )
+            )
+    return tuple(operations)
+
+
+def batch_size(graph: Graph) -> int:
+    """Number of images in the example inputs.
+
+    The first axis of the first input; for an input of five axes (a sequence of images) the
+    second if the first holds the T steps, ``[T, B, C, H, W]``. It does unless the model has an
+    attribute ``T`` that equals the second axis and not the first, ``[B, T, C, H, W]``.
+    """
+    shape = next((spec.shape for spec in graph.inputs if spec.shape), (1,))
+    if len(shape) != 5:
+        return max(shape[0], 1)
+    steps = getattr(graph.module, "T", None)
+    time_second = type(steps) is int and steps == shape[1] and steps != shape[0]
+    return max(shape[0] if time_second else shape[1], 1)
+
+
+def uncounted(graph: Graph) -> tuple[str, ...]:
+    """Operations that likely cost MACs but that no rule counts, in words: report them.
+
+    These are layers with a weight of two or more axes that ``MAC_RULES`` does not know, and the
+    functions in ``HEAVY_FUNCTIONS``.
+    """
+    found: dict[str, None] = {}
+    for node in graph.forwards["eval"].nodes:
+        if _rule_of(graph, node) is not None:
+            continue
+        if node.op == "call_module":
+            module = graph.module.get_submodule(str(node.target))
+            weighty = any(p.ndim > 1 for p in module.parameters())
+            if weighty and not isinstance(module, FREE_LAYERS):
+                found[f"{node.target} ({type(module).__name__})"] = None
+        elif _operation_name(node) in HEAVY_FUNCTIONS:
+            found[f"{node.name} ({_operation_name(node)})"] = None
+    return tuple(found)
+
+
+def _rule_of(graph: Graph, node: fx.Node) -> Rule | None:
+    if node.op == "call_module":
+        module = graph.module.get_submodule(str(node.target))
+        return next((MAC_RULES[t] for t in type(module).__mro__ if t in MAC_RULES), None)
+    return MAC_RULES.get(_operation_name(node))
+
+
+def _operation_name(node: fx.Node) -> str:
+    """``matmul`` for ``torch.matmul``, ``Tensor.matmul`` and ``@`` alike; "" for user code."""
+    if node.op == "call_method":
+        return str(node.target).strip("_")
+    # a recorded autograd function may be called anything, "linear" too
+    if node.op == "call_function" and getattr(node.target, "__module__", "") != "psvit_recorded":
+        return str(getattr(node.target, "__name__", "")).strip("_")
+    return ""

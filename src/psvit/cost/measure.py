@@ -1,0 +1,58 @@
+"""Figures of a model from which any channels are removed, computed from shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from psvit.cost.bytes import count_bytes
+from psvit.cost.macs import Operation, count_macs, list_operations
+from psvit.cost.params import count_params
+from psvit.cost.tensors import Tensors, check_removal, list_tensors
+from psvit.records import Figures, Graph, Groups, IntArray, Removal
+
+
+@dataclass(frozen=True, eq=False)
+class Meter:
+    """What ``measure`` needs to know of a graph, read once. Make one with ``prepare``."""
+
+    groups: Groups
+    tensors: Tensors
+    operations: tuple[Operation, ...]
+    channels: Mapping[int, IntArray]
+
+    def measure(self, removal: Removal) -> Figures:
+        """Cost of what is left after ``removal``; see ``measure``."""
+        removed = check_removal(self.groups, removal)
+        shapes = self.tensors.shapes(removed)
+        gone = np.concatenate(
+            [np.zeros(0, dtype=np.int64), *(self.channels[g][c] for g, c in removed.items())]
+        )
+        return Figures(
+            memory_bytes=count_bytes(self.tensors, shapes),
+            params=count_params(self.tensors, shapes),
+            macs=count_macs(self.operations, self.groups.labels, shapes, gone),
+        )
+
+
+def prepare(graph: Graph, groups: Groups) -> Meter:
+    """Read shapes and operations once, to measure many removals."""
+    tensors = list_tensors(graph, groups)
+    return Meter(
+        groups,
+        tensors,
+        list_operations(graph, groups.labels, tensors),
+        {group.id: group.channels for group in groups},
+    )
+
+
+def measure(graph: Graph, groups: Groups, removal: Removal) -> Figures:
+    """Figures of the model that ``rewrite`` would make of ``removal``, without making it.
+
+    ``memory_bytes`` is parameters and buffers, ``macs`` are those of one image over all T
+    steps; see ``psvit.cost.bytes``, ``params`` and ``macs`` for the conventions. Raises
+    PlanError for a group or a channel that does not exist.
+    """
+    return prepare(graph, groups).measure(removal)
