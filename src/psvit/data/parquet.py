@@ -171,14 +171,14 @@ def _files_of(pattern: str, split: Split, only: bool) -> list[Path]:
 
 
 def _split_word(path: Path) -> str | None:
-    """ "train" of ``train-00000-of-00001.parquet`` or of ``train/0000.parquet``; else None."""
-    for name in (path.stem, path.parent.name):
-        words = re.findall("[a-z]+", name.lower())
-        found = {word for word in words if word in TRAIN_WORDS or word in EVAL_WORDS}
-        if len(found) == 1:
-            (word,) = found
-            return str(word)
-    return None
+    """ "train" of ``train-00000-of-00001.parquet`` or of ``train/0000.parquet``; else None.
+
+    A folder has to be called exactly so: data may lie in a folder such as my_test_runs.
+    """
+    known = {*TRAIN_WORDS, *EVAL_WORDS}
+    words = known.intersection(re.findall("[a-z]+", path.stem.lower()))
+    words = words or known.intersection([path.parent.name.lower()])
+    return words.pop() if len(words) == 1 else None
 
 
 def _open(path: Path) -> Any:
