@@ -1,0 +1,89 @@
+"""Compare a recording with the model it came from, on data and batch sizes it has not seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from psvit.capture.replay import RecordedModel
+from psvit.errors import CaptureError
+from psvit.neurons import reset_state
+from psvit.records import Graph
+
+
+def fixed_sizes(graph: Graph, example: tuple[torch.Tensor, ...]) -> list[str]:
+    """Which axes of the inputs the recording fixed, in words.
+
+    Runs the eval forward with one more element on axis 0 (the batch, or T of ``[T, B, ...]``),
+    and on axis 1 of inputs of rank 5. Raises CaptureError if the recording differs from the
+    model even at the example's own sizes, so that no later stage builds on a wrong graph.
+    """
+    replay = RecordedModel(graph.module, {"eval": graph.forwards["eval"]}).eval()
+    axes = [0, 1] if example[0].ndim == 5 else [0]
+    fixed = [
+        f"axis {axis} of the input is fixed at {example[0].shape[axis]}"
+        for axis in axes
+        if _agrees(graph, replay, _other_data(example, axis)) is False
+    ]
+    if len(fixed) == len(axes) and not _agrees(graph, replay, _other_data(example, None)):
+        raise CaptureError(
+            f"the recording of {type(graph.module).__name__} does not reproduce it on other data: "
+            "its forward depends on values in a way that cannot be recorded"
+        )
+    return fixed
+
+
+def _agrees(graph: Graph, replay: RecordedModel, inputs: tuple[torch.Tensor, ...]) -> bool | None:
+    """Equal outputs; None where the model itself does not accept such inputs."""
+    try:
+        expected = _run(graph.module, inputs)
+    except Exception:  # the model's own limit, whatever it raises, is not the recording's
+        return None
+    try:
+        got = _run(replay, inputs)
+    except Exception:  # a baked size surfaces as any of torch's errors
+        return False
+    return _equal(expected, got)
+
+
+def _run(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
+    torch.manual_seed(0)
+    reset_state(module)
+    with torch.no_grad():
+        out = module(*(x.clone() for x in inputs))
+    reset_state(module)
+    return out
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return (
+            isinstance(b, torch.Tensor)
+            and a.shape == b.shape
+            and torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
+        )
+    if isinstance(a, (tuple, list)):
+        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_equal(a[k], b[k]) for k in a)
+    return True
+
+
+def _other_data(example: tuple[torch.Tensor, ...], grow: int | None) -> tuple[torch.Tensor, ...]:
+    """Random inputs like the example's, with one more element on axis ``grow``."""
+    generator = torch.Generator().manual_seed(1)
+    size = None if grow is None else example[0].shape[grow]
+    out = []
+    for x in example:
+        shape = list(x.shape)
+        if grow is not None and grow < x.ndim and shape[grow] == size:
+            shape[grow] += 1
+        if x.is_floating_point():
+            spread = max(float(x.abs().max()), 1e-3)
+            data = torch.rand(shape, generator=generator).to(x) * 2 * spread
+        else:
+            index = torch.randint(x.numel(), shape, generator=generator)
+            data = x.flatten()[index.to(x.device)]
+        out.append(data)
+    return tuple(out)

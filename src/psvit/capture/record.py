@@ -1,0 +1,154 @@
+"""capture(model, example) -> Graph: run the model once and write down what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from psvit.capture.check import fixed_sizes
+from psvit.capture.copying import private_copy
+from psvit.capture.patches import recording
+from psvit.capture.recorder import Recorder, drop_unused_sizes
+from psvit.errors import CaptureError, ModelError, PsvitError
+from psvit.neurons import reset_state
+from psvit.records import Graph, InputSpec, Mode
+
+
+def capture(
+    model: nn.Module,
+    example_inputs: torch.Tensor | Sequence[torch.Tensor],
+    *,
+    check: bool = True,
+) -> Graph:
+    """Record the eval and the train forward of ``model`` on real tensors.
+
+    ``example_inputs``: one tensor or several, e.g. images ``[B, C, H, W]`` or frames
+    ``[T, B, C, H, W]``; B >= 2 tells a batch axis from one that merely has size 1.
+    ``check``: also compare the recording with the model on other data at another batch size,
+    and report sizes that are baked in (``Graph.fixed``).
+
+    The model is not touched: psvit works on a copy, and restores the random state.
+    Raises ModelError if the forward fails on the example, CaptureError if it cannot be recorded.
+    """
+    inputs = _checked_inputs(example_inputs)
+    root = private_copy(model)
+    with _own_randomness(inputs):
+        _warm_up(root, inputs)
+        notes: list[str] = []
+        constants: dict[int, torch.Tensor] = {}
+        forwards: dict[Mode, fx.Graph] = {}
+        modes: tuple[Mode, Mode] = ("train", "eval")
+        for mode in modes:
+            recorder = Recorder(root, constants)
+            forwards[mode] = _record(recorder, inputs, mode)
+            notes += recorder.fixed
+        root.eval()
+        specs = tuple(
+            InputSpec(tuple(x.shape), str(x.dtype).removeprefix("torch.")) for x in inputs
+        )
+        graph = Graph(root, forwards, specs, tuple(dict.fromkeys(notes)))
+        if check:
+            notes += fixed_sizes(graph, inputs)
+            graph = Graph(root, forwards, specs, tuple(dict.fromkeys(notes)))
+    return graph
+
+
+def _record(recorder: Recorder, inputs: tuple[torch.Tensor, ...], mode: Mode) -> fx.Graph:
+    root = recorder.root
+    with _restored(root):
+        root.train(mode == "train")
+        # new tensor objects: an example must not carry nodes of another recording
+        inputs = tuple(x.clone() for x in inputs)
+        for i, x in enumerate(inputs):
+            recorder.register_input(x, i)
+        try:
+            with recording(recorder):
+                out = root(*inputs)
+        except PsvitError:
+            raise
+        except Exception as error:
+            raise CaptureError(
+                f"the {mode} forward of {type(root).__name__} runs, but not while it is recorded "
+                f"({type(error).__name__}: {_first_line(error)})"
+            ) from error
+        recorder.graph.output(recorder.argument(out))
+    drop_unused_sizes(recorder.graph)
+    return recorder.graph
+
+
+def _warm_up(root: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    """One forward first: parameters created late exist, and "first call" flags are spent."""
+    was = root.training
+    root.train()
+    before = {k: v.clone() for k, v in root.state_dict().items() if _is_plain(v)}
+    try:
+        with torch.no_grad():
+            root(*(x.clone() for x in inputs))
+    except Exception as error:
+        shapes = ", ".join(f"{list(x.shape)} {x.dtype}" for x in inputs)
+        raise ModelError(
+            f"{type(root).__name__} fails on an input of shape {shapes} "
+            f"({type(error).__name__}: {_first_line(error)}): "
+            "give an example input that the model accepts"
+        ) from error
+    finally:
+        reset_state(root)
+        root.train(was)
+    root.load_state_dict(before, strict=False)
+
+
+@contextmanager
+def _restored(root: nn.Module) -> Iterator[None]:
+    """Undo what a forward leaves behind: statistics, plain attributes, neuron state."""
+    tensors = [(t, t.detach().clone()) for t in [*root.parameters(), *root.buffers()]]
+    plain = {
+        module: {k: v for k, v in module.__dict__.items() if isinstance(v, (bool, int, float))}
+        for module in root.modules()
+    }
+    reset_state(root)
+    try:
+        yield
+    finally:
+        reset_state(root)
+        with torch.no_grad():
+            for tensor, value in tensors:
+                tensor.copy_(value)
+        for module, attributes in plain.items():
+            module.__dict__.update(attributes)
+
+
+@contextmanager
+def _own_randomness(inputs: tuple[torch.Tensor, ...]) -> Iterator[None]:
+    devices = [x.device for x in inputs if x.device.type == "cuda"]
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(0)
+        yield
+
+
+def _checked_inputs(example: Any) -> tuple[torch.Tensor, ...]:
+    inputs = (example,) if isinstance(example, torch.Tensor) else tuple(example)
+    for x in inputs:
+        if not isinstance(x, torch.Tensor):
+            raise ModelError(
+                f"an example input is a {type(x).__name__}, expected a tensor "
+                "such as torch.rand(2, 3, 224, 224)"
+            )
+        if x.ndim == 0 or x.numel() == 0:
+            raise ModelError(f"an example input has shape {list(x.shape)}: it holds nothing to run")
+    if not inputs:
+        raise ModelError("no example input was given, expected e.g. torch.rand(2, 3, 224, 224)")
+    return tuple(x.detach() for x in inputs)
+
+
+def _is_plain(tensor: Any) -> bool:
+    return isinstance(tensor, torch.Tensor) and not isinstance(
+        tensor, nn.parameter.UninitializedTensorMixin
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or "no message").splitlines()[0]

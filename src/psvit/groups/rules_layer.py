@@ -1,0 +1,298 @@
+"""Rules for layers: leaf modules, and the same layers called as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.pooling import (
+    _AdaptiveAvgPoolNd,
+    _AdaptiveMaxPoolNd,
+    _AvgPoolNd,
+    _MaxPoolNd,
+)
+
+from psvit.groups.align import Operand, aligned
+from psvit.groups.call import Call, shape_of
+from psvit.groups.fields import axis_field
+from psvit.groups.labelling import Fields, Labelling
+from psvit.groups.probe import commutes, keeps_zero, module_function, samples, small_shape
+from psvit.groups.rules_math import grouped_statistics, mixed
+from psvit.records import Field, IntArray
+
+
+def layer(call: Call) -> Any:
+    """A ``call_module`` node: the first rule in MODULE_RULES whose type fits."""
+    module = call.state.module.get_submodule(str(call.node.target))
+    for kinds, rule in MODULE_RULES:
+        if isinstance(module, kinds):
+            return rule(call, module)
+    if any(p.numel() > 1 for p in _own_tensors(module).values()):
+        return channel_parameters(call, module)
+    return pointwise(call, module)
+
+
+def channel_lanes(state: Labelling, fields: Fields, axis: int, what: str) -> IntArray | None:
+    """The lanes of a channel axis; fields that involve it in any other way are locked."""
+    hit = [f for f in fields if axis in f.varying]
+    if len(hit) == 1 and hit[0].varying == {axis} and not hit[0].block:
+        return hit[0].lanes.ravel()
+    state.lock(hit, f"the channel axis of {what} is not a plain axis")
+    return None
+
+
+def convolution(call: Call, conv: _ConvNd) -> Fields:
+    """``[..., I, *spatial] -> [..., O, *spatial]`` with weight ``[O, I / groups, *kernel]``."""
+    state, name = call.state, str(call.node.target)
+    rank = len(shape_of(call.args[0]))
+    axis = rank - len(conv.kernel_size) - 1
+    fields = mixed(call, range(axis + 1, rank), "a convolution's spatial axis")
+    inputs = channel_lanes(state, fields, axis, "a convolution")
+    transposed = isinstance(conv, _ConvTransposeNd)
+    out_dim, in_dim = (1, 0) if transposed else (0, 1)
+    if transposed and conv.groups > 1:
+        outputs = state.axis_lanes(f"{name}.bias", 0, conv.out_channels)
+        state.lanes.lock(outputs, "made by a grouped transposed convolution")
+        state.lock(fields, "read by a grouped transposed convolution", [axis])
+    else:
+        outputs = state.axis_lanes(f"{name}.weight", out_dim, conv.out_channels)
+        if conv.bias is not None:
+            state.bind(f"{name}.bias", 0, outputs)
+        _bind_inputs(state, name, conv, inputs, outputs, in_dim)
+    kept = [f for f in fields if axis not in f.varying]
+    return kept + [axis_field(outputs, axis, len(call.shape))]
+
+
+def _bind_inputs(
+    state: Labelling,
+    name: str,
+    conv: _ConvNd,
+    inputs: IntArray | None,
+    outputs: IntArray,
+    in_dim: int,
+) -> None:
+    groups = conv.groups
+    if inputs is None:
+        if groups > 1:
+            state.lanes.lock(outputs, "a grouped convolution of an input that stays")
+        return
+    if groups == 1:
+        state.bind(f"{name}.weight", in_dim, inputs)
+    elif groups == conv.in_channels:
+        state.lanes.unite(np.repeat(inputs, conv.out_channels // groups), outputs)
+    else:
+        state.bind(f"{name}.weight", "in", inputs)
+        state.rows += [inputs.reshape(groups, -1), outputs.reshape(groups, -1)]
+
+
+def linear(call: Call, layer: nn.Linear) -> Fields:
+    """``[..., I] -> [..., O]`` with weight ``[O, I]``."""
+    state, name = call.state, str(call.node.target)
+    axis = len(shape_of(call.args[0])) - 1
+    fields = call.fields(call.args[0])
+    inputs = channel_lanes(state, fields, axis, "a linear layer")
+    outputs = state.axis_lanes(f"{name}.weight", 0, layer.out_features)
+    if layer.bias is not None:
+        state.bind(f"{name}.bias", 0, outputs)
+    if inputs is not None:
+        state.bind(f"{name}.weight", 1, inputs)
+    return [f for f in fields if axis not in f.varying] + [axis_field(outputs, axis, axis + 1)]
+
+
+def batch_norm(call: Call, norm: _BatchNorm) -> Fields:
+    """Each channel on its own: axis 1, or axis 2 of ``[T, B, C, ...]`` in multi-step mode."""
+    axis = 2 if getattr(norm, "step_mode", "s") == "m" else 1
+    fields = call.fields(call.args[0])
+    lanes = channel_lanes(call.state, fields, axis, "a batch norm")
+    if lanes is None:
+        return [f for f in fields if axis not in f.varying]
+    for name, tensor in _own_tensors(norm).items():
+        if tensor.ndim == 1:
+            call.state.bind(f"{call.node.target}.{name}", 0, lanes)
+    scaled = norm.weight is not None
+    return [
+        axis_field(lanes, axis, len(call.shape), zero=f.zero or scaled) if axis in f.varying else f
+        for f in fields
+    ]
+
+
+def layer_norm(call: Call, norm: nn.LayerNorm) -> Fields:
+    """Statistics over the last axes: their channels stay."""
+    rank = len(call.shape)
+    return mixed(call, range(rank - len(norm.normalized_shape), rank), "LayerNorm")
+
+
+def group_norm(call: Call, norm: nn.GroupNorm) -> Fields:
+    """Statistics over each group of channels (axis 1): whole groups can go."""
+    fields = grouped_statistics(call, call.fields(call.args[0]), norm.num_groups)
+    for f in fields:
+        if f.varying == {1}:
+            for name, _ in norm.named_parameters():
+                call.state.bind(f"{call.node.target}.{name}", 0, f.lanes.ravel())
+    return fields
+
+
+def pooling(call: Call, pool: nn.Module) -> Any:
+    """Pooling over the last axes."""
+    spatial = int(type(pool).__name__.rstrip("d")[-1])
+    rank = len(shape_of(call.args[0]))
+    fields = mixed(call, range(rank - spatial, rank), "pooling")
+    return [fields for _ in call.parts] if call.parts else fields
+
+
+def channel_parameters(call: Call, module: nn.Module) -> Fields:
+    """A neuron or activation with a parameter for each channel: match it by its size."""
+    fields, name = call.fields(call.args[0]), str(call.node.target)
+    for key, tensor in _own_tensors(module).items():
+        if tensor.numel() <= 1:
+            continue
+        fits = [
+            f
+            for f in fields
+            if len(f.varying) == 1 and not f.block and f.lanes.size == tensor.numel()
+        ]
+        if len(fits) == 1 and list(tensor.shape).count(tensor.numel()) == 1:
+            dim = list(tensor.shape).index(tensor.numel())
+            call.state.bind(f"{name}.{key}", dim, fits[0].lanes.ravel())
+        else:
+            shape = list(tensor.shape)
+            call.state.lock(fields, f"{type(module).__name__}.{key} of shape {shape} follows it")
+    return [Field(f.lanes, f.along, False, f.block) for f in fields]
+
+
+def pointwise(call: Call, module: nn.Module) -> Any:
+    """A module without parameters of channel shape (neuron, activation): try it on each axis."""
+    source = call.args[0] if call.args else call.tensors[0]
+    fields = call.fields(source)
+    if not fields:
+        return [[] for _ in call.parts] if call.parts else []
+    function = module_function(module)
+    return evidence(call, fields, source, function, type(module).__name__)
+
+
+def evidence(
+    call: Call, fields: Fields, source: fx.Node, function: Callable[..., Any], what: str
+) -> Any:
+    """Keep the fields on whose axes ``function`` acts element by element; lock the others."""
+    shape, dtype = shape_of(source), source.meta["dtype"]
+    small = tuple(
+        min(s, 6) if any(d in f.varying for f in fields) else min(s, 4)
+        for d, s in enumerate(small_shape(shape))
+    )
+    same = "shape" in call.node.meta and len(call.shape) == len(shape)
+    kept: Fields = []
+    for f in fields:
+        local = same and all(
+            call.shape[d] == shape[d]
+            and all(commutes(function, [x], d - len(shape)) for x in samples(small, dtype))
+            for d in f.varying
+        )
+        if not local:
+            call.state.lock([f], f"{what} does not act on each channel alone")
+            continue
+        zero = f.zero and keeps_zero(function, [torch.zeros(small, dtype=dtype)])
+        kept.append(Field(f.lanes, f.along, zero, f.block))
+    return [[] for _ in call.parts] if call.parts else kept
+
+
+def _own_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    pairs = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    return dict(pairs)
+
+
+def functional_linear(call: Call) -> Fields:
+    """``F.linear(x, w, b)``: a product over the last axis, whatever w was computed from."""
+    x, weight, bias = call.args[0], call.get(1, "weight"), call.get(2, "bias")
+    rank = len(shape_of(x)) + 1  # ..., O, I
+    inputs: Operand = (
+        [_inserted(f, rank - 2) for f in call.fields(x)],
+        (*shape_of(x)[:-1], 1, shape_of(x)[-1]),
+    )
+    weights = (
+        [_padded(f, rank) for f in call.fields(weight)],
+        (1,) * (rank - 2) + shape_of(weight),
+    )
+    fields = aligned(call.state, [inputs, weights], [rank - 1])
+    fields = [_squeezed(f, rank - 1) for f in fields]
+    return _with_bias(call, fields, bias, rank - 2)
+
+
+def functional_convolution(call: Call) -> Fields:
+    """``F.conv*d(x, w, b, ..., groups)`` for plain and depthwise convolutions."""
+    state = call.state
+    x, weight, bias = call.args[0], call.get(1, "weight"), call.get(2, "bias")
+    groups = call.get(6, "groups", 1)
+    rank, kernel = len(shape_of(x)), len(shape_of(weight)) - 2
+    axis = rank - kernel - 1
+    fields = mixed(call, range(axis + 1, rank), "a convolution's spatial axis")
+    state.lock(call.fields(weight), "a kernel's spatial axis", range(2, 2 + kernel))
+    filters = [f for f in call.fields(weight) if f.varying <= {0, 1}]
+    if axis != 1 or (groups > 1 and not groups == shape_of(x)[1] == shape_of(weight)[0]):
+        state.lock(fields, "read by a grouped convolution without a layer", [axis])
+        state.lock(filters, "a grouped convolution without a layer")
+        return [f for f in fields if axis not in f.varying]
+    batch, channels = shape_of(x)[:2]
+    outputs, inputs = shape_of(weight)[:2]
+    if groups > 1:  # depthwise: elementwise over channels
+        left: Operand = ([_placed(f, {0: 0, 1: 1}, 2) for f in fields], (batch, channels))
+        right: Operand = (
+            [_placed(f, {0: 1}, 2) for f in filters if f.varying == {0}],
+            (1, outputs),
+        )
+        out = aligned(state, [left, right])
+    else:
+        left = ([_placed(f, {0: 0, 1: 2}, 3) for f in fields], (batch, 1, channels))
+        right = ([_placed(f, {0: 1, 1: 2}, 3) for f in filters], (1, outputs, inputs))
+        out = aligned(state, [left, right], [2])
+    rank_out = len(call.shape)
+    out = [_placed(f, {0: 0, 1: 1}, rank_out) for f in out]
+    return _with_bias(call, out, bias, 1)
+
+
+def _with_bias(call: Call, fields: Fields, bias: Any, axis: int) -> Fields:
+    if not isinstance(bias, fx.Node):
+        return fields
+    rank = len(call.shape)
+    lanes = [axis_field(f.lanes.ravel(), axis, rank, zero=f.zero) for f in call.fields(bias)]
+    sizes = tuple(s if d == axis else 1 for d, s in enumerate(call.shape))
+    return aligned(call.state, [(fields, call.shape), (lanes, sizes)], zero=all)
+
+
+def _placed(f: Field, where: dict[int, int], rank: int) -> Field:
+    """A field over other axes: axis d of the tensor is axis ``where[d]`` of the result."""
+    shape = [1] * rank
+    for source, target in where.items():
+        if source < f.lanes.ndim:
+            shape[target] = f.lanes.shape[source]
+    return Field(f.lanes.reshape(shape), where[f.along], f.zero, f.block)
+
+
+def _inserted(f: Field, axis: int) -> Field:
+    return Field(np.expand_dims(f.lanes, axis), f.along + (f.along >= axis), f.zero, f.block)
+
+
+def _padded(f: Field, rank: int) -> Field:
+    pad = rank - f.lanes.ndim
+    return Field(f.lanes.reshape((1,) * pad + f.lanes.shape), f.along + pad, f.zero, f.block)
+
+
+def _squeezed(f: Field, axis: int) -> Field:
+    return Field(np.squeeze(f.lanes, axis), f.along - (f.along > axis), f.zero, f.block)
+
+
+ModuleRule = Callable[[Call, Any], Any]
+
+MODULE_RULES: list[tuple[Any, ModuleRule]] = [
+    (_ConvNd, convolution),
+    (nn.Linear, linear),
+    (_BatchNorm, batch_norm),
+    (nn.LayerNorm, layer_norm),
+    (nn.GroupNorm, group_norm),
+    ((_MaxPoolNd, _AvgPoolNd, _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd), pooling),
+]
+"""Leaf modules with a rule of their own, tried in order."""
