@@ -1,0 +1,33 @@
+"""Small models, one a pattern, on which every law of psvit is tried.
+
+``ZOO`` is all of them by name; ``PUBLISHED`` are SpikingJelly's own models, also in ``ZOO``.
+"""
+
+from __future__ import annotations
+
+from tests.zoo import (
+    attention,
+    attention_kernels,
+    convolutions,
+    norms,
+    parameters,
+    published,
+    python,
+    temporal,
+    tokens,
+)
+from tests.zoo.case import Case
+
+THEMES = (
+    attention,
+    attention_kernels,
+    convolutions,
+    temporal,
+    norms,
+    parameters,
+    tokens,
+    python,
+    published,
+)
+PUBLISHED: dict[str, Case] = published.CASES
+ZOO: dict[str, Case] = {name: case for theme in THEMES for name, case in theme.CASES.items()}
