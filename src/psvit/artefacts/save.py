@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
@@ -35,7 +36,10 @@ def save(result: Result, out: str | Path, *, force: bool = False) -> None:
     weights = _weights(result.model)
     metrics = _metrics(result)
     with written_folder(Path(out), force=force) as folder:
-        save_file(weights, folder / WEIGHTS, metadata={PLAN_DIGEST: digest(plan)})
+        try:
+            save_file(weights, folder / WEIGHTS, metadata={PLAN_DIGEST: digest(plan)})
+        except SafetensorError as error:  # how a full disk reaches us
+            raise OutputError(f"cannot write {out}: {error}") from error
         (folder / PLAN).write_text(plan.to_json() + "\n", encoding="utf-8")
         (folder / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
-import importlib.util
 import inspect
 import sys
 import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,9 @@ from torch import nn
 
 from psvit.artefacts.folder import is_artefact
 from psvit.artefacts.load import load_artefact
-from psvit.compat import legacy_imports
+from psvit.compat import import_file, legacy_imports
 from psvit.errors import ModelError, OptionError, OutputError, PlanError, PsvitError
+from psvit.models.registry import MODELS, build
 from psvit.records import Plan, Source
 
 SHOWN = 8
@@ -33,22 +33,30 @@ SHOWN = 8
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model, how to build it again, and, if psvit pruned it before, its plan and metrics."""
+    """A model, how to build it again, and, if psvit pruned it before, its plan and metrics.
+
+    `standins` says, a line each, what psvit put in place of modules that are not installed.
+    """
 
     model: nn.Module
     source: Source | None
     plan: Plan | None = None
     metrics: Mapping[str, Any] | None = None
+    standins: tuple[str, ...] = ()
 
 
-def load_model(spec: str, arguments: Mapping[str, Any] | None = None) -> LoadedModel:
+def load_model(
+    spec: str, arguments: Mapping[str, Any] | None = None, *, weights: bool = True
+) -> LoadedModel:
     """The model that `spec` names, built with `arguments`.
+
+    `weights`: give a named model the trained weights that psvit ships for it, if there are any.
 
     Raises ModelError if it cannot be found or built, OutputError or PlanError for a folder that
     is not psvit's or whose plan is not its own, OptionError for arguments given to a folder.
     """
     folder = Path(spec)
-    if folder.is_dir():
+    if spec not in MODELS and folder.is_dir():
         if not is_artefact(folder) and not (folder / "plan.json").exists():
             raise OutputError(
                 f"{spec} is not a folder that psvit wrote (it has no plan.json): expected one, or "
@@ -62,7 +70,10 @@ def load_model(spec: str, arguments: Mapping[str, Any] | None = None) -> LoadedM
         artefact = load_artefact(folder)
         return LoadedModel(artefact.model, artefact.plan.source, artefact.plan, artefact.metrics)
     source = Source(_portable(spec), dict(arguments or {}))
-    return LoadedModel(_build(source, spec), source)
+    if spec in MODELS:
+        return LoadedModel(build(spec, **{"weights": weights, **source.arguments}), source)
+    model, standins = _build(source, spec)
+    return LoadedModel(model, source, standins=standins)
 
 
 def build_source(source: Source) -> nn.Module:
@@ -72,7 +83,9 @@ def build_source(source: Source) -> nn.Module:
     meant to make models: no part of Python itself, and no compiled function.
     Raises PlanError if it is not, ModelError if it cannot be built.
     """
-    return _build(source, source.factory, from_plan=True)
+    if source.factory in MODELS:  # trained weights are not wanted: the folder has its own
+        return build(source.factory, **{**source.arguments, "weights": False})
+    return _build(source, source.factory, from_plan=True)[0]
 
 
 def parse_arguments(pairs: Sequence[str]) -> dict[str, Any]:
@@ -108,18 +121,25 @@ def _json_value(value: Any, pair: str) -> Any:
     )
 
 
-def _build(source: Source, spec: str, *, from_plan: bool = False) -> nn.Module:
-    with _importable(_folder_of(source.factory)), legacy_imports():
+def _build(
+    source: Source, spec: str, *, from_plan: bool = False
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The model, and what psvit put in place of modules that are not installed."""
+    folder = _folder_of(source.factory)
+    with ExitStack() as stack:
+        if folder is None:
+            stack.enter_context(_here_importable())
+        standins = stack.enter_context(legacy_imports(folder))
         factory = _find(source.factory, spec)
         if from_plan:
             _check_factory_of_plan(factory, spec)
-        return _call(factory, source.arguments, spec)
+        return _call(factory, source.arguments, spec), standins.lines()
 
 
 def _find(factory: str, spec: str) -> Callable[..., Any]:
     place, colon, name = factory.rpartition(":")
     if not colon:
-        return _registered(factory)
+        raise _unknown_name(factory)
     if not place or not name:
         raise ModelError(f"MODEL {spec!r}: expected package.module:factory or file.py:factory")
     module = _import(place, spec)
@@ -134,18 +154,16 @@ def _find(factory: str, spec: str) -> Callable[..., Any]:
             "the pruned model can be rebuilt"
         )
     if not callable(found):
-        raise ModelError(f"{spec} is a {type(found).__name__}, expected a function or a class")
+        raise ModelError(
+            f"{spec} is of type {type(found).__name__}, expected a function or a class"
+        )
     return found  # type: ignore[no-any-return]
 
 
-def _registered(name: str) -> Callable[..., Any]:
-    from psvit.models import MODELS
-
-    if name in MODELS:
-        return MODELS[name].build
+def _unknown_name(name: str) -> ModelError:
     near = difflib.get_close_matches(name, MODELS, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ModelError(
+    return ModelError(
         f"no model is called {name!r}: {hint}`psvit models` lists the names; else expected "
         "package.module:factory, path/to/file.py:factory, or a folder that psvit wrote"
     )
@@ -163,9 +181,7 @@ def _import(place: str, spec: str) -> types.ModuleType:
                 f"no module is called {missing!r}: install it, run from the folder that holds it, "
                 "or give path/to/file.py:factory"
             ) from error
-        raise ModelError(
-            f"{spec} does not import: it needs the module {missing!r}, which is not installed"
-        ) from error
+        raise  # legacy_imports says how to get what a user's file needs
     except (Exception, SystemExit) as error:
         # Importing runs anything: a script without a main guard even exits.
         raise ModelError(f"{spec} does not import: {_said(error)}") from error
@@ -176,54 +192,25 @@ _files: dict[tuple[Path, int, int], types.ModuleType] = {}
 
 
 def _import_file(path: Path) -> types.ModuleType:
-    """The file as a module of its own name; modules beside it are its own as well.
-
-    Two folders may each hold a `model.py` that imports a `layers`: neither sees the other's.
-    """
-    path = path.expanduser().resolve()
     try:
         stat = path.stat()
     except OSError as error:
         raise ModelError(f"{path} does not exist: expected path/to/file.py:factory") from error
     key = (path, stat.st_mtime_ns, stat.st_size)
-    if key in _files:
-        return _files[key]
-    name = f"psvit_file_{len(_files)}_{path.stem}"
-    module_spec = importlib.util.spec_from_file_location(name, path)
-    if module_spec is None or module_spec.loader is None:
-        raise ModelError(f"{path} is not a Python file: expected path/to/file.py:factory")
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[name] = module  # dataclasses look their own module up
-    try:
-        module_spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    _files[key] = module
-    return module
+    if key not in _files:
+        _files[key] = import_file(path)
+    return _files[key]
 
 
 @contextmanager
-def _importable(folder: Path | None) -> Iterator[None]:
-    """Put `folder` first on the import path; forget its modules afterwards.
-
-    They stay alive through the code that uses them, but the next file that says
-    `import layers` gets the one beside it.
-    """
-    place = str(folder or Path.cwd())
-    before = set(sys.modules)
-    sys.path.insert(0, place)
-    importlib.invalidate_caches()
+def _here_importable() -> Iterator[None]:
+    """The working folder is on the import path, as with `python -m`."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
     try:
         yield
     finally:
-        sys.path.remove(place)
-        if folder is not None:
-            for name in set(sys.modules) - before:
-                file = getattr(sys.modules[name], "__file__", None)
-                own = name.startswith("psvit_file_") or "site-packages" in str(file)
-                if file and not own and Path(file).is_relative_to(folder):
-                    del sys.modules[name]
+        sys.path.remove(here)
 
 
 def _call(factory: Callable[..., Any], arguments: Mapping[str, Any], spec: str) -> nn.Module:
@@ -232,14 +219,12 @@ def _call(factory: Callable[..., Any], arguments: Mapping[str, Any], spec: str) 
         model = factory(**arguments)
     except PsvitError:
         raise
-    except ModuleNotFoundError as error:
-        raise ModelError(
-            f"{spec} needs the module {error.name or error!s}, which is not installed"
-        ) from error
+    except ModuleNotFoundError:
+        raise  # legacy_imports says how to get what a user's file needs
     except (Exception, SystemExit) as error:
         raise ModelError(f"{spec} raises {_said(error)}") from error
     if not isinstance(model, nn.Module):
-        raise ModelError(f"{spec} returns a {type(model).__name__}, expected an nn.Module")
+        raise ModelError(f"{spec} returns {type(model).__name__}, expected an nn.Module")
     return model
 
 

@@ -1,0 +1,1 @@
+"""The command `psvit`: it reads options, calls the stages, and prints. The story is elsewhere."""

@@ -1,0 +1,125 @@
+"""`psvit evaluate`: accuracy, size and latency of a model, or of a folder that psvit wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from psvit.capture import capture
+from psvit.cli.console import note, reports, say
+from psvit.cli.inputs import (
+    DataOptions,
+    check_device,
+    check_fit,
+    example_input,
+    open_model,
+    recipe_of,
+)
+from psvit.cli.measuring import latency_text, note_skipped, time_models, with_accuracy
+from psvit.cli.options import (
+    AllowPartial,
+    BatchSize,
+    Checkpoint,
+    Data,
+    Device,
+    ImageColumn,
+    Json,
+    LabelColumn,
+    Limit,
+    Mean,
+    Model,
+    ModelArg,
+    RecipeName,
+    Seed,
+    Size,
+    SkipBad,
+    Std,
+    Workers,
+)
+from psvit.cost import measure
+from psvit.errors import CaptureError, OptionError
+from psvit.groups import find_groups
+from psvit.models.load import LoadedModel
+from psvit.records import Figures, InputSpec
+from psvit.report.tables import figure_table
+
+
+@reports
+def evaluate(
+    model: Model,
+    data: Data = None,
+    checkpoint: Checkpoint = None,
+    allow_partial: AllowPartial = False,
+    model_arg: ModelArg = None,
+    recipe: RecipeName = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    skip_bad: SkipBad = False,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    limit: Limit = None,
+    batch_size: BatchSize = 64,
+    workers: Workers = 0,
+    device: Device = "cpu",
+    seed: Seed = 0,
+    json: Json = False,
+) -> Mapping[str, Any] | None:
+    """Measure accuracy, size and latency.
+
+    MODEL may be a folder that psvit wrote: it remembers its data and preprocessing.
+    """
+    place = check_device(device)
+    loaded = open_model(model, model_arg, checkpoint, allow_partial=allow_partial, seed=seed)
+    options = DataOptions(
+        recipe=recipe_of(recipe, size, mean, std),
+        skip_bad=skip_bad,
+        limit=limit,
+        batch_size=batch_size,
+        workers=workers,
+        seed=seed,
+        image_column=image_column,
+        label_column=label_column,
+    ).with_recipe_of(loaded, model)
+    source, only = _data_of(loaded, data)
+    batches = options.open(source, "eval", only=only, limit=limit)
+    example = example_input(loaded, model, None, batches)
+    check_fit(loaded, example, [batches])
+    figures = _cost(loaded, example)
+    figures = with_accuracy(figures, loaded.model, batches, f"on {source}", place)
+    note_skipped(batches)
+    spec = InputSpec(tuple(example.shape), str(example.dtype).removeprefix("torch."))
+    latency = time_models([loaded.model], spec, place)[0]
+    figures = Figures(**{**asdict(figures), "latency_ms": latency.median_ms})
+    say(figure_table(figures, latency_text(latency)))
+    return {"model": model, "data": source, **asdict(figures)} if json else None
+
+
+def _data_of(loaded: LoadedModel, data: str | None) -> tuple[str, bool]:
+    """What to evaluate on, and whether it was named for that alone."""
+    if data is not None:
+        return data, True
+    settings = (loaded.metrics or {}).get("settings", {})
+    for key, only in (("eval_data", True), ("data", False)):
+        if settings.get(key):
+            note(f"evaluated on {settings[key]}, as when it was pruned")
+            return str(settings[key]), only
+    raise OptionError("nothing says what to evaluate on: give --data DATA")
+
+
+def _cost(loaded: LoadedModel, example: torch.Tensor) -> Figures:
+    """Memory, parameters and MACs; without MACs for a model that cannot be recorded."""
+    try:
+        graph = capture(loaded.model, example)
+        return measure(graph, find_groups(graph), {})
+    except CaptureError as error:
+        note(f"MACs are not counted: {error}")
+        tensors = {id(t): t for t in (*loaded.model.parameters(), *loaded.model.buffers())}
+        return Figures(
+            memory_bytes=sum(t.numel() * t.element_size() for t in tensors.values()),
+            params=sum(p.numel() for p in loaded.model.parameters()),
+            macs=0,
+        )

@@ -1,0 +1,162 @@
+"""The options that several subcommands share, and how their text is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from psvit.errors import OptionError
+
+UNITS = ("memory", "params", "macs")
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A name of `psvit models`, package.module:factory, path/to/file.py:factory, or a "
+        "folder that psvit wrote.",
+        show_default=False,
+    ),
+]
+ModelArg = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model-arg",
+        metavar="KEY=VALUE",
+        help="An argument of the factory, a Python literal; may be repeated.",
+    ),
+]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Weights: safetensors, or a torch file, read without running code."
+    ),
+]
+AllowPartial = Annotated[
+    bool, typer.Option("--allow-partial", help="Load the weights that fit, and list the rest.")
+]
+InputShape = Annotated[
+    str | None,
+    typer.Option(
+        "--input-shape",
+        metavar="C,H,W",
+        help="Shape of one input, where the data does not say it.",
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="digits, folder:PATH, parquet:GLOB, or module:factory giving a DataLoader.",
+    ),
+]
+EvalData = Annotated[
+    str | None,
+    typer.Option(
+        "--eval-data",
+        metavar="DATA",
+        help="What accuracy is measured on, if not the test part of --data.",
+    ),
+]
+RecipeName = Annotated[
+    str | None,
+    typer.Option("--recipe", metavar="NAME", help="Preprocessing: digits, cifar10, imagenet, ..."),
+]
+Size = Annotated[int | None, typer.Option("--size", metavar="PIXELS", help="Side of an image.")]
+Mean = Annotated[
+    str | None,
+    typer.Option("--mean", metavar="M,M,M", help="Subtracted from values in [0, 1], per channel."),
+]
+Std = Annotated[
+    str | None, typer.Option("--std", metavar="S,S,S", help="Divides what is left, per channel.")
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")
+]
+ImageColumn = Annotated[
+    str | None, typer.Option("--image-column", metavar="NAME", help="Of Parquet files.")
+]
+LabelColumn = Annotated[
+    str | None, typer.Option("--label-column", metavar="NAME", help="Of Parquet files.")
+]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", metavar="N", help="Measure accuracy on N images drawn at random."),
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", help="Images a forward.")]
+Workers = Annotated[
+    int, typer.Option("--workers", metavar="N", help="Processes that read the data.")
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="Where models run: cpu, cuda, cuda:1.")
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Fixes every random choice.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace OUT if psvit wrote it.", show_default=False)
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON on stdout.", show_default=False)
+]
+Out = Annotated[
+    Path,
+    typer.Option("-o", "--out", metavar="OUT", help="The folder to write.", show_default=False),
+]
+
+_BUDGET = re.compile(r"(?P<unit>[^=]*)=(?P<number>[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?)(?P<tail>.*)")
+
+
+def parse_budgets(texts: Sequence[str]) -> dict[str, float]:
+    """`["memory=22.4%", "macs=0.3"]` -> `{"memory": 0.224, "macs": 0.3}`: fractions saved.
+
+    Raises OptionError for anything but a known unit and a share between 0 and 1.
+    """
+    budgets: dict[str, float] = {}
+    for text in texts:
+        unit, fraction = _parse_budget(text)
+        if unit in budgets:
+            raise OptionError(f"--save {unit} is given twice")
+        budgets[unit] = fraction
+    return budgets
+
+
+def _parse_budget(text: str) -> tuple[str, float]:
+    match = _BUDGET.fullmatch(text.strip())
+    if match is None:
+        raise OptionError(
+            f"--save {text!r}: expected UNIT=SHARE such as memory=22.4% or memory=0.224, "
+            f"with UNIT one of {', '.join(UNITS)}"
+        )
+    unit, tail = match["unit"].strip(), match["tail"].strip()
+    if unit not in UNITS:
+        raise OptionError(f"--save {text!r}: no unit {unit!r}, expected one of {', '.join(UNITS)}")
+    if tail not in ("", "%"):
+        raise OptionError(
+            f"--save {text!r}: {tail!r} is no unit of a share, expected 22.4% or 0.224 of what "
+            "there is"
+        )
+    value = float(match["number"])
+    fraction = value / 100 if tail else value
+    if not 0 < fraction < 1:
+        hint = f"; write {match['number']}% for per cent" if not tail and 1 < value < 100 else ""
+        raise OptionError(
+            f"--save {text!r}: expected a share above 0% and below 100% (0 to 1){hint}"
+        )
+    return unit, fraction
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """`"3,32,32"` -> `(3, 32, 32)`. Raises OptionError for anything but positive sizes."""
+    try:
+        shape = tuple(int(part) for part in re.split("[,x]", text))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise OptionError(
+            f"--input-shape {text!r}: expected the sizes of one input, such as 3,32,32"
+        )
+    return shape

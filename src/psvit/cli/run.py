@@ -1,0 +1,98 @@
+"""Prune, measure, save, print: what `psvit prune` and `psvit demo` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from psvit.artefacts import save
+from psvit.artefacts.folder import WEIGHTS
+from psvit.cli.console import say, stages
+from psvit.cli.measuring import latency_text, note_skipped, time_models, with_accuracy
+from psvit.data import Batches
+from psvit.models.load import LoadedModel
+from psvit.prune import prune
+from psvit.records import InputSpec, Result
+from psvit.report.tables import figures_table, widths_table
+from psvit.report.units import bytes_text, plural
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to prune by."""
+
+    save: Mapping[str, float]
+    saliency: str = "l1"
+    method: str = "uniform"
+    align: int = 1
+    seed: int = 0
+
+
+def prune_and_save(
+    loaded: LoadedModel,
+    example: torch.Tensor,
+    choice: Choice,
+    out: Path,
+    *,
+    force: bool,
+    eval_data: Batches | None,
+    device: torch.device,
+    settings: Mapping[str, Any],
+) -> Mapping[str, Any]:
+    """Prune `loaded`, measure it before and after, write `out`, print; returns the JSON."""
+    with stages() as tell:
+        result = prune(
+            loaded.model,
+            example,
+            save=choice.save,
+            saliency=choice.saliency,
+            method=choice.method,
+            align=choice.align,
+            seed=choice.seed,
+            source=loaded.source,
+            progress=tell,
+        )
+    before, after = result.before, result.after
+    if eval_data is not None:
+        before = with_accuracy(before, loaded.model, eval_data, "before", device)
+        after = with_accuracy(after, result.model, eval_data, "after", device)
+        note_skipped(eval_data)
+    spec = InputSpec(tuple(example.shape), str(example.dtype).removeprefix("torch."))
+    times = time_models([loaded.model, result.model], spec, device)
+    result = replace(
+        result,
+        before=replace(before, latency_ms=times[0].median_ms),
+        after=replace(after, latency_ms=times[1].median_ms),
+        settings={**result.settings, **settings, "latency": asdict(times[1])},
+    )
+    save(result, out, force=force)
+    _print(result, out, latency_text(times[1]))
+    return as_data(result, out)
+
+
+def as_data(result: Result, out: Path) -> Mapping[str, Any]:
+    """What `--json` prints."""
+    return {
+        "out": str(out),
+        "before": asdict(result.before),
+        "after": asdict(result.after),
+        "groups": [asdict(width) for width in result.plan.widths],
+        "settings": dict(result.settings),
+    }
+
+
+def _print(result: Result, out: Path, latency_note: str) -> None:
+    changed = [width for width in result.plan.widths if width.after != width.before]
+    kept = len(result.plan.widths) - len(changed)
+    say(widths_table(changed))
+    if kept:
+        say(f"unchanged: {plural(kept, 'group')} (`psvit inspect` says why)")
+    say()
+    say(figures_table(result.before, result.after, latency_note))
+    say()
+    say(f"written to  {out}/  ({WEIGHTS} {bytes_text((out / WEIGHTS).stat().st_size)})")
+    say(f'load it     python -c "import psvit; model = psvit.load({str(out)!r})"')

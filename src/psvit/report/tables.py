@@ -1,0 +1,144 @@
+"""Tables for a terminal: each function takes figures and gives a rich table, nothing is printed.
+
+They fit 80 columns: long names fold, numbers never do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+
+from psvit.records import Figures, Group, Width
+from psvit.report.units import bytes_text, change_text, count_text, percent_text
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Bytes that a group saves alone: by one channel a cell, and by all but one a cell."""
+
+    group: Group
+    step_bytes: int
+    most_bytes: int
+
+
+def figures_table(before: Figures, after: Figures, latency_note: str = "") -> Table:
+    """What a model costs and how well it does, before and after."""
+    table = _table()
+    table.add_column("")
+    for title in ("before", "after", "change"):
+        table.add_column(title, justify="right", no_wrap=True)
+    if before.accuracy is not None and after.accuracy is not None:
+        table.add_row(
+            f"accuracy on {after.n:,} images",
+            percent_text(before.accuracy),
+            percent_text(after.accuracy),
+            f"{100 * (after.accuracy - before.accuracy):+.1f} points",
+        )
+        table.add_row("  95 % interval", interval_text(before), interval_text(after), "")
+    for name, old, new, text in (
+        ("memory", before.memory_bytes, after.memory_bytes, bytes_text),
+        ("parameters", before.params, after.params, count_text),
+        ("MACs an image, dense", before.macs, after.macs, count_text),
+    ):
+        table.add_row(name, text(old), text(new), change_text(old, new))
+    if before.latency_ms is not None and after.latency_ms is not None:
+        table.add_row(
+            f"latency{latency_note}",
+            f"{before.latency_ms:.1f} ms",
+            f"{after.latency_ms:.1f} ms",
+            change_text(before.latency_ms, after.latency_ms),
+        )
+    return table
+
+
+def figure_table(figures: Figures, latency_note: str = "") -> Table:
+    """The same for one model."""
+    table = _table()
+    table.show_header = False
+    table.add_column()
+    table.add_column(justify="right", no_wrap=True)
+    if figures.accuracy is not None:
+        table.add_row(f"accuracy on {figures.n:,} images", percent_text(figures.accuracy))
+        table.add_row("  95 % interval", interval_text(figures))
+    table.add_row("memory", bytes_text(figures.memory_bytes))
+    table.add_row("parameters", count_text(figures.params))
+    if figures.macs:
+        table.add_row("MACs an image, dense", count_text(figures.macs))
+    if figures.latency_ms is not None:
+        table.add_row(f"latency{latency_note}", f"{figures.latency_ms:.1f} ms")
+    return table
+
+
+def interval_text(figures: Figures) -> str:
+    """`97.0-99.4 %`; empty if accuracy was not measured."""
+    if figures.accuracy_low is None or figures.accuracy_high is None:
+        return ""
+    return f"{100 * figures.accuracy_low:.1f}-{100 * figures.accuracy_high:.1f} %"
+
+
+def widths_table(widths: Iterable[Width]) -> Table:
+    """Every group's number of channels before and after."""
+    table = _table()
+    table.add_column("group", overflow="fold")
+    table.add_column("role", overflow="fold")
+    for title in ("before", "after", "kept"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for width in widths:
+        kept = percent_text(width.after / max(width.before, 1))
+        table.add_row(width.name, width.role, str(width.before), str(width.after), kept)
+    return table
+
+
+def savings_table(savings: Sequence[Saving], memory_bytes: int) -> Table:
+    """The groups that can be pruned, and what each would save."""
+    table = _table()
+    table.add_column("group", overflow="fold")
+    table.add_column("role", overflow="fold")
+    for title in ("channels", "one step", "at most", "of model"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for saving in savings:
+        group = saving.group
+        table.add_row(
+            group.name,
+            group.role,
+            channels_text(group),
+            bytes_text(saving.step_bytes),
+            bytes_text(saving.most_bytes),
+            percent_text(saving.most_bytes / max(memory_bytes, 1)),
+        )
+    return table
+
+
+def locked_table(groups: Iterable[Group]) -> Table:
+    """The groups that stay whole, and why."""
+    table = _table()
+    table.add_column("group", overflow="fold", ratio=2)
+    table.add_column("channels", justify="right", no_wrap=True)
+    table.add_column("why it stays", overflow="fold", ratio=3)
+    for group in groups:
+        table.add_row(group.name, str(group.size), group.locked or "a single channel a cell")
+    return table
+
+
+def names_table(rows: Iterable[tuple[str, str]], titles: tuple[str, str]) -> Table:
+    """Two columns of text."""
+    table = _table()
+    table.add_column(titles[0], no_wrap=True)
+    table.add_column(titles[1], overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def channels_text(group: Group) -> str:
+    """`64`, or `4 x 16` where four cells of 16 give up the same number each."""
+    if len(group.cells) == 1:
+        return str(group.size)
+    return f"{len(group.cells)} x {len(group.cells[0])}"
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, highlight=False, show_edge=False)
