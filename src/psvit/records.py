@@ -133,7 +133,9 @@ class Labels:
 
     ``fields[mode][node name]`` is a list of fields, or, for a node that returns several
     tensors, a list of such lists. ``channel_of[lane]`` is the channel's id.
-    ``members[block lane]`` are the lanes of which a block consists.
+    ``members[block lane]`` are the lanes of which a block consists. ``slots`` are the lanes of
+    each axis of each tensor, ``aliases`` the further names of shared tensors. ``divisors`` are
+    parameters that something is divided by.
     """
 
     fields: Mapping[Mode, Mapping[str, Any]]
@@ -141,6 +143,7 @@ class Labels:
     members: Mapping[int, tuple[int, ...]]
     slots: Mapping[tuple[str, Dim], IntArray]
     divisors: frozenset[str] = frozenset()
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,11 +11,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-LAYERS = (_ConvNd, nn.Linear, _BatchNorm, nn.LayerNorm, nn.GroupNorm)
+LAYERS = (_ConvNd, nn.Linear, _NormBase, nn.LayerNorm, nn.GroupNorm)
 """Layers with a rule of their own in groups/layers.py."""
+
+_RESHAPES = (nn.Flatten, nn.Unflatten, nn.ChannelShuffle, nn.PixelShuffle, nn.PixelUnshuffle)
+"""Layers that only move elements: recorded inside, where the rules for views apply."""
 
 _LIBRARIES = ("torch.nn.", "spikingjelly.")
 
@@ -31,7 +34,7 @@ def is_leaf(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         return _is_neuron(module)
     if isinstance(module, LAYERS):
         return _parameters_are_plain(module)
-    return True
+    return not isinstance(module, _RESHAPES)
 
 
 def _forward_owner(module: nn.Module) -> str:

@@ -117,7 +117,7 @@ def _assigned_buffers(recorder: Recorder) -> Iterator[None]:
             recorder.active = True
         recorder.register(buffer, recorder.emit("call_method", "copy_", arguments, {}, buffer))
 
-    nn.Module.__setattr__ = assign  # type: ignore[method-assign]
+    nn.Module.__setattr__ = assign  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:

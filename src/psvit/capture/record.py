@@ -146,7 +146,7 @@ def _checked_inputs(example: Any) -> tuple[torch.Tensor, ...]:
 
 def _is_plain(tensor: Any) -> bool:
     return isinstance(tensor, torch.Tensor) and not isinstance(
-        tensor, nn.parameter.UninitializedTensorMixin
+        tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)
     )
 
 

@@ -15,7 +15,7 @@ from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from psvit.capture.sizes import TracedInt
+from psvit.capture.sizes import SIZE_ARITHMETIC, TracedInt
 from psvit.errors import CaptureError
 
 _READS_DATA = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__"}
@@ -99,8 +99,7 @@ class Recorder(TorchFunctionMode):
     def argument(self, value: Any) -> Any:
         """A call's argument as it goes into the graph."""
         if isinstance(value, torch.Tensor):
-            node = self._nodes.get(value)
-            return self._held(value) if node is None else node
+            return self._nodes[value] if value in self._nodes else self._held(value)
         if isinstance(value, TracedInt):
             return value.node
         if isinstance(value, torch.Size):
@@ -145,10 +144,7 @@ class Recorder(TorchFunctionMode):
         return name
 
     def _view_of_parameter(self, view: torch.Tensor, name: str, base: torch.Tensor) -> fx.Node:
-        node = self._nodes.get(base)
-        if node is None:
-            node = self.emit("get_attr", name, (), {}, base)
-            self._nodes[base] = node
+        node: fx.Node = self.argument(base)
         if view.shape == base.shape and view.stride() == base.stride():
             return node
         ranges = _narrowing(view, base)
@@ -196,6 +192,8 @@ class Recorder(TorchFunctionMode):
         return out
 
     def _call(self, func: Any, name: str, args: Any, kwargs: Any, out: Any) -> None:
+        if not args and "input" in kwargs:  # one form for the rules: the input comes first
+            args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
         arguments, keywords = self.argument(tuple(args)), self.argument(dict(kwargs))
         qualified = getattr(func, "__qualname__", "")
         is_method = type(func).__name__ in _METHOD_TYPES or qualified.startswith(
@@ -244,7 +242,7 @@ class Recorder(TorchFunctionMode):
         if function not in self._functions:
 
             def apply(*args: Any, **kwargs: Any) -> Any:
-                return function.apply(*args, **kwargs)
+                return function.apply(*args, **kwargs)  # type: ignore[no-untyped-call]
 
             apply.__name__ = apply.__qualname__ = function.__name__
             apply.__module__ = "psvit_recorded"
@@ -254,8 +252,7 @@ class Recorder(TorchFunctionMode):
 
 def drop_unused_sizes(graph: fx.Graph) -> None:
     """Erase size arithmetic that nothing reads. Other nodes may act in place: they stay."""
-    arithmetic = (getattr, operator.getitem, operator.add, operator.sub, operator.mul)
-    arithmetic += (operator.floordiv, operator.mod)  # type: ignore[assignment]
+    arithmetic = (getattr, operator.getitem, *SIZE_ARITHMETIC.values())
     for node in reversed(list(graph.nodes)):
         removable = node.op == "get_attr" or (
             node.op == "call_function" and node.target in arithmetic
@@ -281,7 +278,7 @@ def _narrowing(view: torch.Tensor, base: torch.Tensor) -> list[tuple[int, int]] 
     """The range of ``base`` on each axis that ``view`` is, or None if it is no such view."""
     if view.ndim != base.ndim or view.stride() != base.stride() or not base.is_contiguous():
         return None
-    offset, ranges = view.storage_offset() - base.storage_offset(), []
+    offset, ranges = int(view.storage_offset() - base.storage_offset()), []
     for size, stride in zip(view.shape, base.stride(), strict=True):
         start, offset = divmod(offset, stride) if stride else (0, offset)
         ranges.append((start, start + size))

@@ -58,7 +58,7 @@ def _meet(state: Labelling, f: Field, others: Fields, sizes: Sequence[int]) -> N
             state.pin(f, axis, f"meets a fixed axis of size {sizes[axis]}")
     for g in others:
         shared = f.varying & g.varying
-        if not shared or f.block and g.block:
+        if not shared or (f.block and g.block):
             continue
         if f.varying == g.varying and not f.block and not g.block:
             if f.along != g.along:

@@ -7,14 +7,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from psvit.groups.heads import find_heads
+from psvit.groups.heads import FOLLOWS, SINGLE, find_heads
 from psvit.groups.labelling import Labelling
 from psvit.groups.names import name_of, role_of
 from psvit.groups.propagate import propagate
 from psvit.records import Dim, Graph, Group, Groups, IntArray, Labels, Slot
 
 SlotKey = tuple[str, Dim]
-_FOLLOWS = "follows the heads: goes with a whole head only"
 
 
 def find_groups(graph: Graph) -> Groups:
@@ -68,7 +67,7 @@ def _build(state: Labelling) -> Groups:
         )
         reason = locks[index]
         if reason is None and len(cells[0]) < 2:
-            reason = "its slices hold a single channel each"
+            reason = SINGLE
         kinds = frozenset().union(*(tags[c] for c in channels))
         found.append(
             Group(
@@ -84,7 +83,7 @@ def _build(state: Labelling) -> Groups:
         )
     labels = _labels(state)
     groups = tuple(found)
-    return Groups(groups, find_heads(state, groups), labels, tuple(state.unknown))
+    return Groups(groups, find_heads(state, groups, labels), labels, tuple(state.unknown))
 
 
 def _roots_of(state: Labelling, arrays: Iterable[IntArray]) -> set[int]:
@@ -101,7 +100,7 @@ def _by_slots(
             slots_of[root][key] += 1
     members: dict[tuple[frozenset[tuple[SlotKey, int]], str | None], list[int]] = {}
     for root in sorted(slots_of):
-        reason = reasons.get(root) or (_FOLLOWS if root in follows else None)
+        reason = reasons.get(root) or (FOLLOWS if root in follows else None)
         members.setdefault((frozenset(slots_of[root].items()), reason), []).append(root)
     return list(members.items())
 
@@ -198,4 +197,5 @@ def _labels(state: Labelling) -> Labels:
         members=dict(state.members),
         slots=dict(state.slots),
         divisors=frozenset(state.divisors),
+        aliases=state.aliases,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from psvit.errors import PlanError
 from psvit.groups.build import find_groups
-from psvit.groups.shapes import dead_lanes, kept_shape
+from psvit.groups.shapes import check_rectangles, dead_lanes
 from psvit.records import Graph, Groups, Plan, Removal, Source, Width
 
 
@@ -22,13 +22,16 @@ def make_plan(graph: Graph, groups: Groups, removal: Removal, source: Source | N
     """
     _check_removable(groups, removal)
     removed = {c for g, index in removal.items() for c in groups[g].channels[list(index)].tolist()}
-    check_rectangles(groups, removed)
+    check_rectangles(groups.labels, removed)
     keep: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
     dead = dead_lanes(groups.labels, removed)
     for (tensor, dim), lanes in groups.labels.slots.items():
         gone = dead[lanes]
         if gone.any():
             keep[tensor][str(dim)] = tuple(np.flatnonzero(~gone).tolist())
+    for alias, name in groups.labels.aliases.items():
+        if name in keep:
+            keep[alias] = dict(keep[name])
     widths = tuple(
         Width(g.name, g.role, g.size, g.size - len(set(removal.get(g.id, ())))) for g in groups
     )
@@ -48,7 +51,7 @@ def removed_channels(graph: Graph, plan: Plan) -> set[int]:
     removed: set[int] = set()
     for tensor, dims in plan.keep.items():
         for dim, kept in dims.items():
-            lanes = sizes.get((tensor, dim))
+            lanes = sizes.get((labels.aliases.get(tensor, tensor), dim))
             if lanes is None:
                 raise PlanError(f"the plan slices {tensor} on axis {dim}, which has no channels")
             if not kept or list(kept) != sorted(set(kept)) or kept[-1] >= len(lanes):
@@ -61,7 +64,7 @@ def removed_channels(graph: Graph, plan: Plan) -> set[int]:
             removed |= set(labels.channel_of[lanes[gone]].tolist())
     _check_complete(groups, plan, removed)
     _check_removable(groups, _by_group(groups, removed))
-    check_rectangles(groups, removed)
+    check_rectangles(groups.labels, removed)
     return removed
 
 
@@ -82,14 +85,18 @@ def _by_group(groups: Groups, removed: set[int]) -> dict[int, list[int]]:
 def _check_complete(groups: Groups, plan: Plan, removed: set[int]) -> None:
     """Every slot of a removed channel must be cut, exactly."""
     dead = dead_lanes(groups.labels, removed)
-    for (tensor, dim), lanes in groups.labels.slots.items():
+    names: dict[str, list[str]] = defaultdict(list)
+    for alias, name in groups.labels.aliases.items():
+        names[name].append(alias)
+    for (first, dim), lanes in groups.labels.slots.items():
         kept = tuple(np.flatnonzero(~dead[lanes]).tolist())
-        stated = plan.keep.get(tensor, {}).get(str(dim), tuple(range(len(lanes))))
-        if kept != stated:
-            raise PlanError(
-                f"the plan is not consistent: {tensor} on axis {dim} keeps {len(stated)} of "
-                f"{len(lanes)} indices, but the channels removed elsewhere leave {len(kept)}"
-            )
+        for tensor in (first, *names[first]):
+            stated = plan.keep.get(tensor, {}).get(str(dim), tuple(range(len(lanes))))
+            if kept != stated:
+                raise PlanError(
+                    f"the plan is not consistent: {tensor} on axis {dim} keeps {len(stated)} of "
+                    f"{len(lanes)} indices, but the channels removed elsewhere leave {len(kept)}"
+                )
 
 
 def _check_removable(groups: Groups, removal: Removal) -> None:
@@ -112,22 +119,6 @@ def _check_removable(groups: Groups, removal: Removal) -> None:
 
 def _goes(head: Removal, removal: Removal) -> bool:
     return all(set(index) <= set(removal.get(g, ())) for g, index in head.items())
-
-
-def check_rectangles(groups: Groups, removed: set[int]) -> None:
-    """Raises PlanError if some tensor of a forward would be left without a shape."""
-    dead = dead_lanes(groups.labels, removed)
-    if not dead.any():
-        return
-    for fields in groups.labels.fields.values():
-        for found in fields.values():
-            lists = [found] if not found or not isinstance(found[0], list) else found
-            for labels in lists:
-                touched = [f for f in labels if len(f.varying) > 1 and dead[f.lanes].any()]
-                if touched:
-                    rank = touched[0].lanes.ndim
-                    shape = [max(f.lanes.shape[d] for f in touched) for d in range(rank)]
-                    kept_shape(touched, tuple(shape), dead)
 
 
 def fingerprint(graph: Graph) -> str:

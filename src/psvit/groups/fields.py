@@ -31,9 +31,15 @@ def axis_field(
 def is_scrambled(field: Field) -> bool:
     """Whether a view folded labelled and unlabelled axes into one another.
 
-    Such a tensor is exact element by element but has no channel axis to speak of.
+    Such a tensor is exact element by element but has no channel axis to speak of: a lane lies
+    at different positions of the thinned axis.
     """
-    return len(field.varying) > 1 and len(np.unique(field.lanes)) < field.lanes.size
+    if len(field.varying) < 2:
+        return False
+    position = np.arange(field.lanes.shape[field.along])
+    places = axis_field(position, field.along, field.lanes.ndim).lanes
+    pairs = field.lanes * len(position) + places
+    return len(np.unique(pairs)) > len(np.unique(field.lanes))
 
 
 def moved(field: Field, shape: Shape, function: Callable[[torch.Tensor], Any]) -> Any:
@@ -102,7 +108,8 @@ def reshaped(field: Field, old: Shape, new: Shape) -> Field | None:
                 full_old[d] = old[d]
             for d in targets:
                 full_new[d] = new[d]
-    return moved(field, tuple(full_old), lambda t: t.reshape(full_new))
+    new_field: Field | None = moved(field, tuple(full_old), lambda t: t.reshape(full_new))
+    return new_field
 
 
 def merges_out_of_order(field: Field, old: Shape, new: Shape) -> bool:

@@ -6,21 +6,23 @@ from collections import defaultdict
 
 import numpy as np
 
+from psvit.errors import PlanError
 from psvit.groups.labelling import Labelling
-from psvit.records import Group, Head, IntArray
+from psvit.groups.shapes import check_rectangles
+from psvit.records import Group, Head, IntArray, Labels
 
-_FOLLOWS = "follows the heads: goes with a whole head only"
+FOLLOWS = "follows the heads: goes with a whole head only"
+SINGLE = "its slices hold a single channel each"
 
 
-def find_heads(state: Labelling, groups: tuple[Group, ...]) -> tuple[Head, ...]:
+def find_heads(state: Labelling, groups: tuple[Group, ...], labels: Labels) -> tuple[Head, ...]:
     """Every set of channels that can be removed as one head.
 
     Left out: heads of which a channel is locked, and heads that a fixed axis counts on.
     """
     where = {int(c): (g.id, i) for g in groups for i, c in enumerate(g.channels.tolist())}
     lock_of = {g.id: g.locked for g in groups}
-    single = "its slices hold a single channel each"
-    removable = {None, single, _FOLLOWS}
+    removable = {None, SINGLE, FOLLOWS}
     pinned = [frozenset(state.lanes.roots(p).tolist()) for p in state.pinned]
     heads = []
     for channels in _components(state):
@@ -35,7 +37,8 @@ def find_heads(state: Labelling, groups: tuple[Group, ...]) -> tuple[Head, ...]:
             by_group[where[c][0]].append(where[c][1])
         if any(len(index) == groups[g].size for g, index in by_group.items()):
             continue  # the only head there is
-        heads.append({g: tuple(sorted(i)) for g, i in by_group.items()})
+        if _leaves_rectangles(labels, set(channels)):
+            heads.append({g: tuple(sorted(i)) for g, i in by_group.items()})
     counts: dict[str, int] = defaultdict(int)
     named = []
     for head in heads:
@@ -43,6 +46,14 @@ def find_heads(state: Labelling, groups: tuple[Group, ...]) -> tuple[Head, ...]:
         named.append(Head(f"{name} head {counts[name]}", head))
         counts[name] += 1
     return tuple(named)
+
+
+def _leaves_rectangles(labels: Labels, channels: set[int]) -> bool:
+    try:
+        check_rectangles(labels, channels)
+    except PlanError:
+        return False
+    return True
 
 
 def _components(state: Labelling) -> list[frozenset[int]]:
@@ -64,6 +75,9 @@ def _components(state: Labelling) -> list[frozenset[int]]:
         for a, b in zip(left, right, strict=True):
             first, second = find(roots(a)), find(roots(b))
             parent[first] = second
+    for rows in state.sliced:
+        for row in rows:
+            find(roots(row))
     joined: dict[frozenset[int], set[int]] = defaultdict(set)
     for key in list(parent):
         joined[find(key)] |= key

@@ -20,9 +20,12 @@ Fields = list[Field]
 class Labelling:
     """The state of one propagation. Rules read fields of operands and add facts here.
 
-    ``slots``: the lanes of each axis of each tensor. ``rows``: matrices of lanes whose rows must
-    keep equally many. ``slices``: lists of lane sets, the i-th of each list being removed with
-    the i-th of the others (heads). ``pinned``: slices of which one lane at least has to stay.
+    ``aliases``: further names of tensors that are held under several. ``slots``: the lanes of
+    each axis of each tensor. ``rows``: matrices of lanes whose rows must keep equally many;
+    ``sliced``: those whose rows are slices of a tensor. ``slices``: pairs of lists of lane sets,
+    the i-th of one being removed with the i-th of the other (heads). ``pinned``: slices of which
+    one lane at least has to stay. ``follows``: lanes that go with their head only. ``tags``: what
+    operations say about the role of lanes.
     """
 
     module: nn.Module
@@ -33,11 +36,13 @@ class Labelling:
     slices: list[tuple[list[IntArray], list[IntArray]]] = field(default_factory=list)
     pinned: list[IntArray] = field(default_factory=list)
     follows: list[IntArray] = field(default_factory=list)
+    sliced: list[IntArray] = field(default_factory=list)
     members: dict[int, tuple[int, ...]] = field(default_factory=dict)
     tags: list[tuple[IntArray, str]] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     divisors: set[str] = field(default_factory=set)
     mode: Mode = "eval"
+    aliases: dict[str, str] = field(default_factory=dict)
     _blocks: dict[tuple[int, ...], int] = field(default_factory=dict)
 
     # -- reading
@@ -53,7 +58,7 @@ class Labelling:
 
     def bind(self, tensor: str, dim: Dim, lanes: IntArray) -> None:
         """The channels of ``lanes`` occupy this axis of this tensor."""
-        key = (tensor, dim)
+        key = (self.aliases.get(tensor, tensor), dim)
         if key in self.slots:
             self.lanes.unite(self.slots[key], lanes)
         else:
@@ -61,7 +66,7 @@ class Labelling:
 
     def axis_lanes(self, tensor: str, dim: Dim, size: int) -> IntArray:
         """The lanes of an axis of a tensor, new ones if it has not been met yet."""
-        key = (tensor, dim)
+        key = (self.aliases.get(tensor, tensor), dim)
         if key not in self.slots:
             self.slots[key] = self.lanes.fresh(size)
         return self.slots[key]
@@ -93,6 +98,7 @@ class Labelling:
         for f in fields:
             if len(f.varying) > 1 and not f.block and not is_scrambled(f):
                 self.rows.append(rows_of(f))
+                self.sliced.append(rows_of(f))
 
     def pin(self, f: Field, axis: int, reason: str) -> None:
         """An operation counts on the size of ``axis``: thin inside slices, remove none whole."""

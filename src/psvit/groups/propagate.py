@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from psvit.groups.call import Call, is_tensor
 from psvit.groups.labelling import Labelling
@@ -16,7 +16,7 @@ from psvit.records import Field, Graph
 
 def propagate(graph: Graph) -> Labelling:
     """Label every tensor of the eval and of the train forward, over one set of lanes."""
-    state = Labelling(graph.module)
+    state = Labelling(graph.module, aliases=_aliases(graph.module))
     tensors = dict(graph.module.named_parameters()) | dict(graph.module.named_buffers())
     for mode, forward in graph.forwards.items():
         state.mode = mode
@@ -25,6 +25,20 @@ def propagate(graph: Graph) -> Labelling:
         for node in forward.nodes:
             fields[node.name] = _label(state, node, tensors)
     return state
+
+
+def _aliases(module: nn.Module) -> dict[str, str]:
+    """Further name -> first name, of parameters and buffers that are shared."""
+    first: dict[int, str] = {}
+    aliases = {}
+    for name, tensor in [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]:
+        known = first.setdefault(id(tensor), name)
+        if known != name:
+            aliases[name] = known
+    return aliases
 
 
 def _label(state: Labelling, node: fx.Node, tensors: dict[str, torch.Tensor]) -> Any:
@@ -39,12 +53,10 @@ def _label(state: Labelling, node: fx.Node, tensors: dict[str, torch.Tensor]) ->
         if name not in tensors:
             return []
         return state.parameter_fields(name, tuple(tensors[name].shape))
-    if node.op == "call_module":
-        return _checked(layer(Call.of(state, node)), node)
     if not _involves_tensors(node):
         return []
     call = Call.of(state, node)
-    rule = RULES.get(call.name, unknown)
+    rule = layer if node.op == "call_module" else RULES.get(call.name, unknown)
     try:
         return _checked(rule(call), node)
     except (ValueError, IndexError, KeyError, TypeError, RuntimeError, AttributeError) as error:

@@ -59,7 +59,8 @@ def unknown(call: Call) -> Any:
 
 def _broadcasts(tensors: list[fx.Node], shape: tuple[int, ...]) -> bool:
     try:
-        return tuple(torch.broadcast_shapes(*(shape_of(t) for t in tensors))) == shape
+        shapes = [shape_of(t) for t in tensors]
+        return tuple(torch.broadcast_shapes(*shapes)) == shape  # type: ignore[no-untyped-call]
     except RuntimeError:
         return False
 
@@ -91,8 +92,8 @@ def _names(text: str, rule: Rule) -> dict[str, Rule]:
 
 RULES: dict[str, Rule] = {
     **_names(
-        "contiguous clone detach detach_ type float double half bfloat16 to requires_grad_ cpu cuda "
-        "type_as alias", rules_move.identity),
+        "contiguous clone detach detach_ type float double half bfloat16 to requires_grad_ cpu "
+        "cuda type_as alias", rules_move.identity),
     **_names(
         "reshape view flatten unflatten squeeze unsqueeze reshape_as view_as ravel squeeze_ "
         "unsqueeze_", rules_move.reshape),
@@ -109,9 +110,10 @@ RULES: dict[str, Rule] = {
     **_names(" ".join(sorted(rules_math.REDUCTIONS)), rules_math.reduction),
     **_names(" ".join(sorted(rules_math.AXIS_ARGUMENT)), rules_math.along_axis),
     **_names(
-        "add sub mul div truediv true_divide iadd isub imul itruediv neg pow sqrt rsqrt exp log abs "
-        "relu relu_ relu6 gelu silu elu leaky_relu hardtanh sigmoid tanh erf sin cos softplus clamp "
-        "clamp_ clamp_min clamp_max clip where maximum minimum dropout feature_dropout gt ge lt le "
+        "add sub mul div truediv true_divide iadd isub imul itruediv neg pow sqrt rsqrt exp log "
+        "abs relu relu_ relu6 gelu silu elu leaky_relu hardtanh sigmoid tanh erf sin cos softplus "
+        "clamp clamp_ clamp_min clamp_max clip where maximum minimum dropout feature_dropout gt ge "
+        "lt le "
         "eq ne floor ceil round trunc sign heaviside rsub radd rmul rtruediv rpow add_ sub_ mul_ "
         "div_ lerp fill_ zero_ copy_ floordiv mod remainder fmod masked_fill masked_fill_ addcmul "
         "addcdiv reciprocal square expm1 log1p sigmoid_ tanh_ exp_ neg_ logical_and logical_or "
@@ -136,6 +138,10 @@ RULES: dict[str, Rule] = {
     "getattr": rules_move.getattr_view,
     "stack": rules_move.stack,
     "roll": rules_move.roll,
+    "unfold": rules_move.unfold,
+    "channel_shuffle": rules_move.channel_shuffle,
+    "native_channel_shuffle": rules_move.channel_shuffle,
+    "embedding": rules_layer.functional_embedding,
     "gather": rules_move.gather,
     "index_select": rules_move.index_select,
     "einsum": rules_math.einsum,

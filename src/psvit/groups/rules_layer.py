@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.pooling import (
     _AdaptiveAvgPoolNd,
@@ -19,7 +20,7 @@ from torch.nn.modules.pooling import (
 
 from psvit.groups.align import Operand, aligned
 from psvit.groups.call import Call, shape_of
-from psvit.groups.fields import axis_field
+from psvit.groups.fields import axis_field, is_scrambled
 from psvit.groups.labelling import Fields, Labelling
 from psvit.groups.probe import commutes, keeps_zero, module_function, samples, small_shape
 from psvit.groups.rules_math import grouped_statistics, mixed
@@ -37,13 +38,36 @@ def layer(call: Call) -> Any:
     return pointwise(call, module)
 
 
-def channel_lanes(state: Labelling, fields: Fields, axis: int, what: str) -> IntArray | None:
-    """The lanes of a channel axis; fields that involve it in any other way are locked."""
-    hit = [f for f in fields if axis in f.varying]
-    if len(hit) == 1 and hit[0].varying == {axis} and not hit[0].block:
-        return hit[0].lanes.ravel()
-    state.lock(hit, f"the channel axis of {what} is not a plain axis")
-    return None
+def channel_lanes(
+    state: Labelling, fields: Fields, axis: int, what: str
+) -> tuple[IntArray | None, Fields]:
+    """The lanes of a channel axis that a layer reads, and the fields that do not involve it.
+
+    Slices that share the layer (heads, say) must keep the same channels.
+    """
+    state.require_rectangle(fields)
+    lanes, rest = None, []
+    for f in fields:
+        if axis not in f.varying:
+            rest.append(f)
+        elif f.block:
+            state.pin(f, axis, f"read by {what}")
+        elif is_scrambled(f):
+            state.lock([f], f"{what} reads channels that a view has mixed with tokens")
+        elif axis == f.along:
+            state.unite_slices(f)
+            lanes = np.moveaxis(f.lanes, axis, -1).reshape(-1, f.lanes.shape[axis])[0]
+        else:
+            state.pin(f, axis, f"read by {what}")
+            state.unite_across(f, axis)
+            rest.append(replace(f, lanes=np.take(f.lanes, [0], axis=axis)))
+    return lanes, rest
+
+
+def without_bias(fields: Fields, layer: _ConvNd | nn.Linear) -> Fields:
+    """Fields of other axes than the channels': a bias makes what was 0 there something else."""
+    biased = layer.bias is not None
+    return [replace(f, zero=f.zero and not biased) for f in fields]
 
 
 def convolution(call: Call, conv: _ConvNd) -> Fields:
@@ -51,21 +75,32 @@ def convolution(call: Call, conv: _ConvNd) -> Fields:
     state, name = call.state, str(call.node.target)
     rank = len(shape_of(call.args[0]))
     axis = rank - len(conv.kernel_size) - 1
-    fields = mixed(call, range(axis + 1, rank), "a convolution's spatial axis")
-    inputs = channel_lanes(state, fields, axis, "a convolution")
+    fields = call.fields(call.args[0])
+    if not _is_pointwise(conv):
+        fields = mixed(call, range(axis + 1, rank), "a convolution over its axis")
+    inputs, rest = channel_lanes(state, fields, axis, "a convolution")
     transposed = isinstance(conv, _ConvTransposeNd)
     out_dim, in_dim = (1, 0) if transposed else (0, 1)
-    if transposed and conv.groups > 1:
+    if transposed and conv.groups > 1 and not conv.groups == conv.in_channels == conv.out_channels:
         outputs = state.axis_lanes(f"{name}.bias", 0, conv.out_channels)
         state.lanes.lock(outputs, "made by a grouped transposed convolution")
         state.lock(fields, "read by a grouped transposed convolution", [axis])
     else:
-        outputs = state.axis_lanes(f"{name}.weight", out_dim, conv.out_channels)
+        depthwise = conv.groups > 1 and transposed
+        outputs = state.axis_lanes(f"{name}.weight", 0 if depthwise else out_dim, conv.out_channels)
         if conv.bias is not None:
             state.bind(f"{name}.bias", 0, outputs)
         _bind_inputs(state, name, conv, inputs, outputs, in_dim)
-    kept = [f for f in fields if axis not in f.varying]
-    return kept + [axis_field(outputs, axis, len(call.shape))]
+    return [*without_bias(rest, conv), axis_field(outputs, axis, len(call.shape))]
+
+
+def _is_pointwise(conv: _ConvNd) -> bool:
+    """A 1x1 convolution leaves its spatial axes as they are, as a linear layer does."""
+    return (
+        all(k == 1 for k in conv.kernel_size)
+        and all(s == 1 for s in conv.stride)
+        and conv.padding in ("valid", (0,) * len(conv.kernel_size))
+    )
 
 
 def _bind_inputs(
@@ -87,7 +122,9 @@ def _bind_inputs(
         state.lanes.unite(np.repeat(inputs, conv.out_channels // groups), outputs)
     else:
         state.bind(f"{name}.weight", "in", inputs)
-        state.rows += [inputs.reshape(groups, -1), outputs.reshape(groups, -1)]
+        both = [inputs.reshape(groups, -1), outputs.reshape(groups, -1)]
+        state.rows += both
+        state.pinned += [row for rows in both for row in rows]
 
 
 def linear(call: Call, layer: nn.Linear) -> Fields:
@@ -95,30 +132,29 @@ def linear(call: Call, layer: nn.Linear) -> Fields:
     state, name = call.state, str(call.node.target)
     axis = len(shape_of(call.args[0])) - 1
     fields = call.fields(call.args[0])
-    inputs = channel_lanes(state, fields, axis, "a linear layer")
+    inputs, rest = channel_lanes(state, fields, axis, "a linear layer")
     outputs = state.axis_lanes(f"{name}.weight", 0, layer.out_features)
     if layer.bias is not None:
         state.bind(f"{name}.bias", 0, outputs)
     if inputs is not None:
         state.bind(f"{name}.weight", 1, inputs)
-    return [f for f in fields if axis not in f.varying] + [axis_field(outputs, axis, axis + 1)]
+    return [*without_bias(rest, layer), axis_field(outputs, axis, axis + 1)]
 
 
-def batch_norm(call: Call, norm: _BatchNorm) -> Fields:
+def batch_norm(call: Call, norm: _NormBase) -> Fields:
     """Each channel on its own: axis 1, or axis 2 of ``[T, B, C, ...]`` in multi-step mode."""
     axis = 2 if getattr(norm, "step_mode", "s") == "m" else 1
     fields = call.fields(call.args[0])
-    lanes = channel_lanes(call.state, fields, axis, "a batch norm")
+    plain = [f for f in fields if f.varying == {axis} and not f.block]
+    lanes, rest = channel_lanes(call.state, fields, axis, "a batch norm")
+    call.state.lock(rest, "a batch norm's statistics cover it")
     if lanes is None:
-        return [f for f in fields if axis not in f.varying]
+        return rest
     for name, tensor in _own_tensors(norm).items():
         if tensor.ndim == 1:
             call.state.bind(f"{call.node.target}.{name}", 0, lanes)
-    scaled = norm.weight is not None
-    return [
-        axis_field(lanes, axis, len(call.shape), zero=f.zero or scaled) if axis in f.varying else f
-        for f in fields
-    ]
+    zero = norm.weight is not None or all(f.zero for f in plain)
+    return [*rest, axis_field(lanes, axis, len(call.shape), zero=zero)]
 
 
 def layer_norm(call: Call, norm: nn.LayerNorm) -> Fields:
@@ -134,7 +170,32 @@ def group_norm(call: Call, norm: nn.GroupNorm) -> Fields:
         if f.varying == {1}:
             for name, _ in norm.named_parameters():
                 call.state.bind(f"{call.node.target}.{name}", 0, f.lanes.ravel())
-    return fields
+    return [f if f.varying == {1} else replace(f, zero=False) for f in fields]
+
+
+def embedding(call: Call, table: nn.Embedding) -> Fields:
+    """``[...] -> [..., C]`` with weight ``[vocabulary, C]``."""
+    return _embedded(call, str(call.node.target) + ".weight", tuple(table.weight.shape))
+
+
+def functional_embedding(call: Call) -> Fields:
+    """``F.embedding(indices, weight)``."""
+    weight = call.get(1, "weight")
+    for f in call.fields(weight):
+        if 0 in f.varying:
+            call.state.lock([f], "a vocabulary")
+    last = len(call.shape) - 1
+    return [
+        axis_field(f.lanes.ravel(), last, last + 1, zero=f.zero)
+        for f in call.fields(weight)
+        if f.varying == {1}
+    ]
+
+
+def _embedded(call: Call, name: str, shape: tuple[int, ...]) -> Fields:
+    call.state.lanes.lock(call.state.axis_lanes(name, 0, shape[0]), "a vocabulary")
+    last = len(call.shape) - 1
+    return [axis_field(call.state.axis_lanes(name, 1, shape[1]), last, last + 1)]
 
 
 def pooling(call: Call, pool: nn.Module) -> Any:
@@ -290,9 +351,10 @@ ModuleRule = Callable[[Call, Any], Any]
 MODULE_RULES: list[tuple[Any, ModuleRule]] = [
     (_ConvNd, convolution),
     (nn.Linear, linear),
-    (_BatchNorm, batch_norm),
+    (_NormBase, batch_norm),
     (nn.LayerNorm, layer_norm),
     (nn.GroupNorm, group_norm),
+    (nn.Embedding, embedding),
     ((_MaxPoolNd, _AvgPoolNd, _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd), pooling),
 ]
 """Leaf modules with a rule of their own, tried in order."""

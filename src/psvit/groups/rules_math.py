@@ -16,7 +16,6 @@ from psvit.groups.fields import axis_field, lifted, without_axes
 from psvit.groups.labelling import Fields
 from psvit.groups.probe import keeps_zero, samples
 from psvit.groups.rules_move import lifted_all_of
-from psvit.records import Field
 
 DIVISIONS = {
     "div",
@@ -29,9 +28,10 @@ DIVISIONS = {
     "floordiv",
 }
 SUMS = {"sum", "nansum", "mean", "norm", "vector_norm"}
-REDUCTIONS = SUMS | set(
-    "amax amin max min var std logsumexp prod all any argmax argmin median".split()
-)
+REDUCTIONS = SUMS | {
+    "amax", "amin", "max", "min", "var", "std", "logsumexp", "prod", "all", "any", "argmax",
+    "argmin", "median",
+}  # fmt: skip
 
 
 def elementwise(call: Call) -> Fields:
@@ -65,7 +65,7 @@ def _note_divisors(call: Call) -> None:
     if call.name in ("reciprocal", "rtruediv"):
         stack = [call.args[0]]
     else:
-        stack = list(call.args[1:2]) + [call.kwargs.get("other")]
+        stack = [*call.args[1:2], call.kwargs.get("other")]
     seen: set[fx.Node] = set()
     while stack:
         node = stack.pop()
@@ -179,7 +179,7 @@ def _spread(call: Call, tensor: Any, rank: int, missing: int) -> Operand:
         out.append(
             replace(f, lanes=np.expand_dims(f.lanes, missing), along=f.along + (f.along >= missing))
         )
-    return out, shape[:missing] + (1,) + shape[missing:]
+    return out, (*shape[:missing], 1, *shape[missing:])
 
 
 def einsum(call: Call) -> Fields:

@@ -13,6 +13,7 @@ from torch import fx
 from psvit.groups.align import aligned
 from psvit.groups.call import Call, Shape, is_tensor, shape_of
 from psvit.groups.fields import (
+    axis_field,
     is_scrambled,
     lifted,
     merges_out_of_order,
@@ -110,10 +111,12 @@ def getitem(call: Call) -> Any:
     return _indexed(call, source, index if isinstance(index, tuple) else (index,))
 
 
-def setitem(call: Call) -> None:
+def setitem(call: Call) -> Fields:
     """``x[index] = value`` lines the region up with the value, in place."""
     target, index, value = call.args
     index = index if isinstance(index, tuple) else (index,)
+    if any(_is_mask(i) for i in index):
+        return _masked_setitem(call, target, index, value)
     region = _indexed(call, target, index)
     shape = _region_shape(target, index)
     flags: tuple[bool, ...]
@@ -125,6 +128,31 @@ def setitem(call: Call) -> None:
         flags = (not isinstance(value, (int, float)) or value == 0,)
     fields = call.state.fields[call.state.mode]
     fields[target.name] = [replace(f, zero=f.zero and all(flags)) for f in call.fields(target)]
+    return []
+
+
+def _masked_setitem(call: Call, target: Any, index: tuple[Any, ...], value: Any) -> Fields:
+    """``x[mask] = value``: the mask lines up with the leading axes of x."""
+    mask, state = index[0], call.state
+    if len(index) > 1 or (is_tensor(value) and call.fields(value)):
+        state.lock(call.fields(target), "set by a mask: its size depends on the data")
+        return []
+    rank = len(shape_of(target))
+    trailing = rank - len(shape_of(mask))
+    padded = [
+        replace(f, lanes=f.lanes.reshape(f.lanes.shape + (1,) * trailing))
+        for f in call.fields(mask)
+    ]
+    operand = (padded, shape_of(mask) + (1,) * trailing)
+    aligned(state, [(call.fields(target), shape_of(target)), operand])
+    zero = isinstance(value, (int, float)) and value == 0
+    fields = state.fields[state.mode]
+    fields[target.name] = [replace(f, zero=f.zero and zero) for f in call.fields(target)]
+    return []
+
+
+def _is_mask(item: Any) -> bool:
+    return is_tensor(item) and item.meta["dtype"] == torch.bool
 
 
 def lifted_all(fields: Fields, shape: Shape, rank: int) -> tuple[Fields, Shape]:
@@ -165,9 +193,8 @@ def _index_of_zeros(index: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _indexed(call: Call, source: Any, index: tuple[Any, ...]) -> Fields:
     state, shape, fields = call.state, shape_of(source), call.fields(source)
-    if any(is_tensor(i) and i.meta["dtype"] == torch.bool for i in index):
-        state.lock(fields, "chosen by a mask: its size depends on the data")
-        return []
+    if any(_is_mask(i) for i in index):
+        return _masked(call, source, index)
     taken = sum(i is not None and i is not Ellipsis for i in index)
     axis = 0
     for item in index:
@@ -181,7 +208,26 @@ def _indexed(call: Call, source: Any, index: tuple[Any, ...]) -> Fields:
                 _index_axis(state, f, axis, item)
         axis += 1
     state.require_rectangle(fields)
-    return _each(call, fields, shape, lambda t: t[_index_of_zeros(index)])
+    out = [moved(f, _roomy(f, shape), lambda t: t[_index_of_zeros(index)]) for f in fields]
+    return [f for f in out if f is not None]
+
+
+def _roomy(f: Field, shape: Shape) -> Shape:
+    """The shape with room on unlabelled axes: ``x[1:]`` must not come out empty where T is 1."""
+    return tuple(s if d in f.varying else max(s, 64) for d, s in enumerate(shape))
+
+
+def _masked(call: Call, source: Any, index: tuple[Any, ...]) -> Fields:
+    """``x[mask]``: the masked axes become one, of a size that the data decides."""
+    count, fields = len(shape_of(index[0])), call.fields(source)
+    kept = [f for f in fields if len(index) == 1 and min(f.varying) >= count]
+    call.state.lock(
+        [f for f in fields if f not in kept], "chosen by a mask: its size depends on data"
+    )
+    return [
+        replace(f, lanes=f.lanes.reshape((1, *f.lanes.shape[count:])), along=f.along - count + 1)
+        for f in kept
+    ]
 
 
 def _index_axis(state: Labelling, f: Field, axis: int, item: Any) -> None:
@@ -199,22 +245,22 @@ def _index_axis(state: Labelling, f: Field, axis: int, item: Any) -> None:
 
 def expand(call: Call) -> Fields:
     """Broadcasting to a larger shape. A new axis is all alike, so any part of it may go."""
-    return _stretched(call, lambda f, t: t.expand(call.shape))
+    return _stretched(call, lambda t: t.expand(call.shape))
 
 
 def repeat(call: Call) -> Fields:
     """Copies: each copy of a channel is tied to it."""
-    return _stretched(call, lambda f, t: call.replayed({call.args[0]: t}))
+    return _stretched(call, lambda t: call.replayed({call.args[0]: t}))
 
 
-def _stretched(call: Call, function: Callable[[Field, torch.Tensor], torch.Tensor]) -> Fields:
+def _stretched(call: Call, function: Callable[[torch.Tensor], Any]) -> Fields:
     state, rank = call.state, len(call.shape)
     shape = (1,) * (rank - len(shape_of(call.args[0]))) + shape_of(call.args[0])
     interleaved = call.name == "repeat_interleave"
     out = []
     for f in call.fields(call.args[0]):
         f = f if interleaved else lifted(f, shape_of(call.args[0]), rank)[0]
-        new = moved(f, shape, lambda t, f=f: function(f, t))
+        new = moved(f, shape, function)
         if new is None:
             continue
         if len(np.unique(new.lanes)) < new.lanes.size and not is_scrambled(f):
@@ -247,7 +293,7 @@ def concatenate(call: Call) -> Fields:
         for fields in labelled:
             state.lock(fields, "concatenated with an axis that is laid out differently")
         return out
-    return out + [_joined(state, labelled, [shape_of(p) for p in pieces], axis)]
+    return [*out, _joined(state, labelled, [shape_of(p) for p in pieces], axis)]
 
 
 def _joined(state: Labelling, labelled: list[Fields], shapes: list[Shape], axis: int) -> Field:
@@ -290,6 +336,41 @@ def stack(call: Call) -> Fields:
 def flip(call: Call) -> Fields:
     """Order reversed: kept channels come out reversed too."""
     return _each(call, call.fields(call.args[0]), shape_of(call.args[0]), _on_first(call))
+
+
+def unfold(call: Call) -> Fields:
+    """Sliding windows: ``x.unfold(dim, size, step)``, or ``F.unfold`` of ``[B, C, H, W]``."""
+    source, shape = call.args[0], shape_of(call.args[0])
+    if call.node.op == "call_method":
+        axis = call.args[1] % len(shape)
+        call.state.lock(call.fields(source), "taken apart into windows", [axis])
+        fields = [f for f in call.fields(source) if axis not in f.varying]
+        return _each(call, fields, shape, _on_first(call))
+    call.state.lock(call.fields(source), "taken apart into windows", range(2, len(shape)))
+    out = []
+    for f in call.fields(source):
+        if f.varying == {1}:
+            lanes = np.repeat(f.lanes.ravel(), call.shape[1] // shape[1])
+            out.append(axis_field(lanes, 1, len(call.shape), zero=f.zero))
+        elif f.varying & {0, 1}:
+            call.state.lock([f], "taken apart into windows")
+    return out
+
+
+def channel_shuffle(call: Call) -> Fields:
+    """Groups of channels (axis 1) interleaved: each group keeps the same places."""
+    groups = call.get(1, "groups")
+    out = []
+    for f in call.fields(call.args[0]):
+        if f.varying == {1} and not f.block:
+            lanes = f.lanes.reshape(groups, -1)
+            call.state.lanes.unite(lanes, lanes[:1])
+            out.append(axis_field(lanes.T.ravel(), 1, len(call.shape), zero=f.zero))
+        elif 1 in f.varying:
+            call.state.lock([f], "channels that are no plain axis are shuffled")
+        else:
+            out.append(f)
+    return out
 
 
 def roll(call: Call) -> Fields:

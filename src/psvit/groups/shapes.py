@@ -31,7 +31,7 @@ def kept_shape(fields: Sequence[Field], shape: tuple[int, ...], dead: BoolArray)
     out = list(shape)
     fields = [f for f in fields if dead[f.lanes].any()]
     for cluster in _overlapping(fields):
-        mask = ~dead[cluster[0].lanes]
+        mask: BoolArray = ~dead[cluster[0].lanes]
         for field in cluster[1:]:
             mask = mask & ~dead[field.lanes]
         if len(cluster) == 1 and is_scrambled(cluster[0]):
@@ -41,6 +41,19 @@ def kept_shape(fields: Sequence[Field], shape: tuple[int, ...], dead: BoolArray)
             if mask.shape[axis] > 1:
                 out[axis] = size
     return tuple(out)
+
+
+def check_rectangles(labels: Labels, removed: Iterable[int]) -> None:
+    """Raises PlanError if some tensor of a forward would be left without a shape."""
+    dead = dead_lanes(labels, removed)
+    for fields in labels.fields.values():
+        for found in fields.values():
+            lists = [found] if not found or not isinstance(found[0], list) else found
+            for one in lists:
+                touched = [f for f in one if len(f.varying) > 1 and dead[f.lanes].any()]
+                if touched:
+                    sizes = zip(*(f.lanes.shape for f in touched), strict=True)
+                    kept_shape(touched, tuple(max(s) for s in sizes), dead)
 
 
 def _overlapping(fields: Sequence[Field]) -> list[list[Field]]:
@@ -64,7 +77,7 @@ def _rectangle(mask: BoolArray) -> list[int]:
                 "keep the same number in every head or group"
             )
         sizes.append(int(kept[0]) if len(kept) else 0)
-        mask = mask.any(axis=-1)
+        mask = np.asarray(mask.any(axis=-1))
     return sizes[::-1]
 
 

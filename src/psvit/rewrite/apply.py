@@ -9,9 +9,9 @@ from torch import fx, nn
 from psvit.capture.copying import private_copy
 from psvit.capture.replay import RecordedModel
 from psvit.groups import dead_lanes, find_groups, removed_channels
-from psvit.groups.shapes import BoolArray
+from psvit.groups.shapes import BoolArray, kept_shape
 from psvit.records import Graph, Labels, Mode, Plan
-from psvit.rewrite.parameters import slice_parameters, touched
+from psvit.rewrite.parameters import NORMS, slice_parameters, touched, update_norm
 from psvit.rewrite.sizes import Resizer
 
 
@@ -31,7 +31,22 @@ def rewrite(graph: Graph, plan: Plan) -> nn.Module:
     forwards: dict[Mode, fx.Graph] = {
         mode: _resized(forward, labels, mode, dead) for mode, forward in graph.forwards.items()
     }
+    for mode, forward in graph.forwards.items():
+        _update_norms(root, forward, labels, mode, dead)
     return RecordedModel(root, forwards).eval()
+
+
+def _update_norms(
+    root: nn.Module, forward: fx.Graph, labels: Labels, mode: Mode, dead: BoolArray
+) -> None:
+    """Norms hold their width as a number, which is all there is of it without parameters."""
+    for node in forward.nodes:
+        if node.op == "call_module" and "shape" in node.meta:
+            norm, shape = root.get_submodule(node.target), node.meta["shape"]
+            axis = 2 if getattr(norm, "step_mode", "s") == "m" else 1
+            if isinstance(norm, NORMS) and len(shape) > axis:
+                new = kept_shape(labels.fields[mode][node.name], shape, dead)
+                update_norm(norm, shape[axis], new[axis])
 
 
 def _resized(forward: fx.Graph, labels: Labels, mode: Mode, dead: BoolArray) -> fx.Graph:

@@ -7,11 +7,14 @@ from collections import defaultdict
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from psvit.groups.shapes import BoolArray
 from psvit.records import Dim, IntArray, Labels
+
+NORMS = (_NormBase, nn.GroupNorm)
+"""Layers that hold their number of channels as a plain number."""
 
 
 def slice_parameters(root: nn.Module, labels: Labels, dead: BoolArray) -> None:
@@ -51,7 +54,7 @@ def _cut(
 ) -> torch.Tensor:
     if "in" in dims:
         conv = root.get_submodule(name.rpartition(".")[0])
-        inputs = ~dead[dims["in"]].reshape(conv.groups, -1)
+        inputs = ~dead[dims["in"]].reshape(int(conv.groups), -1)  # type: ignore[arg-type]
         size = data.shape[0] // inputs.shape[0]
         data = torch.cat(
             [
@@ -71,18 +74,17 @@ def _update_widths(module: nn.Module) -> None:
         _update_convolution(module)
     elif isinstance(module, nn.Linear) and "weight" in module._parameters:
         module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, (_BatchNorm, nn.GroupNorm)):
-        tensors = [
-            t for t in [*module._parameters.values(), *module._buffers.values()] if t is not None
-        ]
-        widths = [t.shape[0] for t in tensors if t.ndim == 1]
-        if not widths:
-            return
-        if isinstance(module, nn.GroupNorm):
-            module.num_groups = module.num_groups * widths[0] // module.num_channels
-            module.num_channels = widths[0]
-        else:
-            module.num_features = widths[0]
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = module.weight.shape
+
+
+def update_norm(norm: nn.Module, old: int, new: int) -> None:
+    """Tell a norm that its channels went from ``old`` to ``new``; once done it stays done."""
+    if isinstance(norm, nn.GroupNorm) and norm.num_channels == old:
+        norm.num_groups = norm.num_groups * new // old
+        norm.num_channels = new
+    elif isinstance(norm, _NormBase) and norm.num_features == old:
+        norm.num_features = new
 
 
 def _update_convolution(conv: _ConvNd) -> None:

@@ -326,14 +326,17 @@ def _attention(r: Resizer, node: fx.Node) -> Emitted | None:
     return r.emit(node, r.mapped(node.args), kwargs)
 
 
+_SIZES_AFTER_TENSOR = (
+    "reshape", "view", "expand", "broadcast_to", "new_zeros", "new_ones", "new_empty", "new_full",
+)  # fmt: skip
+
 RESIZERS: dict[str, Resize] = {
-    **dict.fromkeys("reshape view expand broadcast_to new_zeros new_ones new_empty new_full".split(),
-                    _shape_arguments(1)),
-    **dict.fromkeys("zeros ones empty full rand randn".split(), _shape_arguments(0)),
-    **dict.fromkeys("repeat tile repeat_interleave".split(), _repeat),
-    **dict.fromkeys("chunk split tensor_split split_with_sizes hsplit".split(), _split),
+    **dict.fromkeys(_SIZES_AFTER_TENSOR, _shape_arguments(1)),
+    **dict.fromkeys(("zeros", "ones", "empty", "full", "rand", "randn"), _shape_arguments(0)),
+    **dict.fromkeys(("repeat", "tile", "repeat_interleave"), _repeat),
+    **dict.fromkeys(("chunk", "split", "tensor_split", "split_with_sizes", "hsplit"), _split),
     **dict.fromkeys(("getitem", "setitem"), _index),
-    **dict.fromkeys("conv1d conv2d conv3d".split(), _convolution),
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
     "unflatten": _unflatten,
     "mean": _mean,
     "narrow": _narrow,
