@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 budget out of reach, 130 interrupte
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -54,6 +55,8 @@ for command in (demo, models, inspect, prune, evaluate):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code. Set PSVIT_DEBUG=1 to see tracebacks."""
     debug = os.environ.get("PSVIT_DEBUG") == "1"
+    # SpikingJelly registers kernels that need Triton; without a GPU torch warns that it is absent.
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
     try:
         code = app(
             args=None if arguments is None else list(arguments),

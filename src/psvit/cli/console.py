@@ -157,7 +157,7 @@ class _Lines:
 
     def tick(self, done: int, total: int | None) -> None:
         now = time.monotonic()
-        if now < self._due or done == 0:
+        if now < self._due or done in (0, total):
             return
         self._due = now + PIPE_INTERVAL_S
         rate = done / (now - self._start)

@@ -165,4 +165,4 @@ def data_settings(options: DataOptions, data: str | None, eval_data: str | None)
 
 def _is_prepared(spec: str) -> bool:
     """True for stored images, which need a recipe; a user's loader prepares its own."""
-    return spec == "digits" or spec.startswith(("folder:", "parquet:"))
+    return ":" not in spec or spec.startswith(("folder:", "parquet:"))

@@ -12,6 +12,7 @@ from psvit.cli.console import note, watch
 from psvit.data import Batches
 from psvit.evaluate import Latency, accuracy, compare_latency
 from psvit.records import Figures, InputSpec
+from psvit.report.units import plural
 
 TIMING_S = 6.0
 """About how long timing may take altogether."""
@@ -31,7 +32,9 @@ def with_accuracy(
 def note_skipped(data: Batches) -> None:
     """Say which images could not be decoded and were left out."""
     if data.skipped:
-        note(f"{len(data.skipped)} images were left out, the first: {data.skipped[0]}")
+        count = plural(len(data.skipped), "image")
+        were = "was" if len(data.skipped) == 1 else "were"
+        note(f"{count} {were} left out, the first: {data.skipped[0]}")
 
 
 def time_models(

@@ -1,0 +1,46 @@
+"""The options that people type: changing one is a decision, not an accident."""
+
+from __future__ import annotations
+
+import typer
+
+from psvit.cli.app import app
+
+MODEL = ["MODEL", "--checkpoint", "--allow-partial", "--model-arg"]
+DATA = [
+    "--data", "--recipe", "--size", "--mean", "--std", "--skip-bad", "--image-column",
+    "--label-column", "--limit", "--batch-size", "--workers", "--device",
+]  # fmt: skip
+
+SURFACE = {
+    "demo": ["-o/--out", "--json"],
+    "models": ["--json"],
+    "inspect": [*MODEL, "--input-shape", "--seed", "--json"],
+    "evaluate": [*MODEL, *DATA, "--seed", "--json"],
+    "prune": [
+        *MODEL, *DATA, "-o/--out", "--save", "--eval-data", "--saliency", "--method", "--align",
+        "--input-shape", "--seed", "--force", "--json",
+    ],
+}  # fmt: skip
+
+DEFAULTS = {
+    "saliency": "l1", "method": "uniform", "align": 1, "seed": 0, "device": "cpu", "workers": 0,
+    "batch_size": 64,
+}  # fmt: skip
+
+
+def test_no_option_appears_or_vanishes_unnoticed():
+    command = typer.main.get_command(app)
+    found = {
+        name: sorted(
+            "/".join(p.opts) if p.param_type_name == "option" else "MODEL" for p in sub.params
+        )
+        for name, sub in command.commands.items()
+    }
+    assert found == {name: sorted(options) for name, options in SURFACE.items()}
+
+
+def test_defaults():
+    command = typer.main.get_command(app)
+    found = {p.name: p.default for p in command.commands["prune"].params if p.name in DEFAULTS}
+    assert found == DEFAULTS
