@@ -37,29 +37,66 @@ def capture(
     inputs = _checked_inputs(example_inputs)
     root = private_copy(model)
     with _own_randomness(inputs):
-        _warm_up(root, inputs)
-        notes: list[str] = []
         constants: dict[int, torch.Tensor] = {}
-        forwards: dict[Mode, fx.Graph] = {}
-        modes: tuple[Mode, Mode] = ("train", "eval")
-        for mode in modes:
-            recorder = Recorder(root, constants)
-            forwards[mode] = _record(recorder, inputs, mode)
-            notes += recorder.fixed
+        train = _record_settled(root, inputs, constants)
+        evaluation = _record(root, inputs, "eval", constants)
         root.eval()
         specs = tuple(
             InputSpec(tuple(x.shape), str(x.dtype).removeprefix("torch.")) for x in inputs
         )
-        graph = Graph(root, forwards, specs, tuple(dict.fromkeys(notes)))
+        forwards: dict[Mode, fx.Graph] = {"eval": evaluation.graph, "train": train.graph}
+        notes = dict.fromkeys(train.fixed + evaluation.fixed)
+        graph = Graph(root, forwards, specs, tuple(notes))
         if check:
-            notes += fixed_sizes(graph, inputs)
-            graph = Graph(root, forwards, specs, tuple(dict.fromkeys(notes)))
+            notes |= dict.fromkeys(fixed_sizes(graph, inputs))
+            graph = Graph(root, forwards, specs, tuple(notes))
     return graph
 
 
-def _record(recorder: Recorder, inputs: tuple[torch.Tensor, ...], mode: Mode) -> fx.Graph:
-    root = recorder.root
-    with _restored(root):
+def _record_settled(
+    root: nn.Module, inputs: tuple[torch.Tensor, ...], constants: dict[int, torch.Tensor]
+) -> Recorder:
+    """Record the train forward, once more if the first pass changed what the model is.
+
+    Parameters may be created late, and "first call" flags spent, by a first forward.
+    """
+    before = _makeup(root)
+    recorder = _record(root, inputs, "train", constants, settle=True)
+    if _makeup(root) == before:
+        return recorder
+    for name in [n for n in root._buffers if n.startswith("constant_")]:
+        del root._buffers[name]  # what looked like a constant may be a parameter by now
+    constants.clear()
+    return _record(root, inputs, "train", constants)
+
+
+def _makeup(root: nn.Module) -> list[object]:
+    """Parameters, buffers and plain attributes: what a first forward may change for good."""
+    tensors = [(n, tuple(t.shape)) for n, t in root.state_dict().items() if _is_plain(t)]
+    names = [n for n, _ in tensors if not n.startswith("constant_")]
+    return [names, *_plain_attributes(root).values()]
+
+
+def _plain_attributes(root: nn.Module) -> dict[nn.Module, dict[str, object]]:
+    kinds = (bool, int, float)
+    return {
+        module: {
+            k: v for k, v in module.__dict__.items() if isinstance(v, kinds) and k != "training"
+        }
+        for module in root.modules()
+    }
+
+
+def _record(
+    root: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    mode: Mode,
+    constants: dict[int, torch.Tensor],
+    *,
+    settle: bool = False,
+) -> Recorder:
+    recorder = Recorder(root, constants)
+    with _restored(root, attributes=not settle):
         root.train(mode == "train")
         # new tensor objects: an example must not carry nodes of another recording
         inputs = tuple(x.clone() for x in inputs)
@@ -71,20 +108,19 @@ def _record(recorder: Recorder, inputs: tuple[torch.Tensor, ...], mode: Mode) ->
         except PsvitError:
             raise
         except Exception as error:
+            _blame_model(root, inputs)
             raise CaptureError(
                 f"the {mode} forward of {type(root).__name__} runs, but not while it is recorded "
                 f"({type(error).__name__}: {_first_line(error)})"
             ) from error
         recorder.graph.output(recorder.argument(out))
     drop_unused_sizes(recorder.graph)
-    return recorder.graph
+    return recorder
 
 
-def _warm_up(root: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-    """One forward first: parameters created late exist, and "first call" flags are spent."""
-    was = root.training
-    root.train()
-    before = {k: v.clone() for k, v in root.state_dict().items() if _is_plain(v)}
+def _blame_model(root: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    """Raise ModelError if the model fails without psvit too."""
+    reset_state(root)
     try:
         with torch.no_grad():
             root(*(x.clone() for x in inputs))
@@ -95,30 +131,29 @@ def _warm_up(root: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             f"({type(error).__name__}: {_first_line(error)}): "
             "give an example input that the model accepts"
         ) from error
-    finally:
-        reset_state(root)
-        root.train(was)
-    root.load_state_dict(before, strict=False)
 
 
 @contextmanager
-def _restored(root: nn.Module) -> Iterator[None]:
-    """Undo what a forward leaves behind: statistics, plain attributes, neuron state."""
-    tensors = [(t, t.detach().clone()) for t in [*root.parameters(), *root.buffers()]]
-    plain = {
-        module: {k: v for k, v in module.__dict__.items() if isinstance(v, (bool, int, float))}
-        for module in root.modules()
+def _restored(root: nn.Module, *, attributes: bool) -> Iterator[None]:
+    """Undo what a forward leaves behind: statistics, neuron state and, if asked, attributes."""
+    tensors = {
+        n: t.detach().clone()
+        for n, t in [*root.named_parameters(), *root.named_buffers()]
+        if _is_plain(t)
     }
+    plain = _plain_attributes(root)
     reset_state(root)
     try:
         yield
     finally:
         reset_state(root)
         with torch.no_grad():
-            for tensor, value in tensors:
-                tensor.copy_(value)
-        for module, attributes in plain.items():
-            module.__dict__.update(attributes)
+            for name, tensor in [*root.named_parameters(), *root.named_buffers()]:
+                if name in tensors:
+                    tensor.copy_(tensors[name])
+        if attributes:
+            for module, values in plain.items():
+                module.__dict__.update(values)
 
 
 @contextmanager

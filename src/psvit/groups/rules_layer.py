@@ -153,7 +153,7 @@ def batch_norm(call: Call, norm: _NormBase) -> Fields:
     for name, tensor in _own_tensors(norm).items():
         if tensor.ndim == 1:
             call.state.bind(f"{call.node.target}.{name}", 0, lanes)
-    zero = norm.weight is not None or all(f.zero for f in plain)
+    zero = norm.affine or all(f.zero for f in plain)
     return [*rest, axis_field(lanes, axis, len(call.shape), zero=zero)]
 
 
