@@ -135,13 +135,15 @@ class Labels:
     tensors, a list of such lists. ``channel_of[lane]`` is the channel's id.
     ``members[block lane]`` are the lanes of which a block consists. ``slots`` are the lanes of
     each axis of each tensor, ``aliases`` the further names of shared tensors. ``divisors`` are
-    parameters that something is divided by.
+    parameters that something is divided by. ``rectangles``: the distinct sets of fields with
+    slices (heads, groups), which must stay equally wide in every plan.
     """
 
     fields: Mapping[Mode, Mapping[str, Any]]
     channel_of: IntArray
     members: Mapping[int, tuple[int, ...]]
     slots: Mapping[tuple[str, Dim], IntArray]
+    rectangles: tuple[tuple[Field, ...], ...] = ()
     divisors: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
 

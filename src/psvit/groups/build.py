@@ -11,6 +11,7 @@ from psvit.groups.heads import FOLLOWS, SINGLE, find_heads
 from psvit.groups.labelling import Labelling
 from psvit.groups.names import name_of, role_of
 from psvit.groups.propagate import propagate
+from psvit.groups.shapes import rectangles
 from psvit.records import Dim, Graph, Group, Groups, IntArray, Labels, Slot
 
 SlotKey = tuple[str, Dim]
@@ -94,14 +95,15 @@ def _by_slots(
     roots: dict[SlotKey, IntArray], reasons: dict[int, str], follows: set[int]
 ) -> list[tuple[tuple[frozenset[tuple[SlotKey, int]], str | None], list[int]]]:
     """Channels with the same slots, as often each, and the same reason to stay."""
-    slots_of: dict[int, Counter[SlotKey]] = defaultdict(Counter)
+    slots_of: dict[int, list[tuple[SlotKey, int]]] = defaultdict(list)
     for key, lanes in roots.items():
-        for root in lanes.tolist():
-            slots_of[root][key] += 1
+        channels, counts = np.unique(lanes, return_counts=True)
+        for root, count in zip(channels.tolist(), counts.tolist(), strict=True):
+            slots_of[root].append((key, count))
     members: dict[tuple[frozenset[tuple[SlotKey, int]], str | None], list[int]] = {}
     for root in sorted(slots_of):
         reason = reasons.get(root) or (FOLLOWS if root in follows else None)
-        members.setdefault((frozenset(slots_of[root].items()), reason), []).append(root)
+        members.setdefault((frozenset(slots_of[root]), reason), []).append(root)
     return list(members.items())
 
 
@@ -191,11 +193,14 @@ def _tags(state: Labelling) -> dict[int, set[str]]:
 
 def _labels(state: Labelling) -> Labels:
     every = np.arange(len(state.lanes), dtype=np.int64)
+    channel_of = state.lanes.roots(every) if len(every) else every
+    nodes = [of_node for fields in state.fields.values() for of_node in fields.values()]
     return Labels(
         fields=state.fields,
-        channel_of=state.lanes.roots(every) if len(every) else every,
+        channel_of=channel_of,
         members=dict(state.members),
         slots=dict(state.slots),
+        rectangles=rectangles(nodes, channel_of),
         divisors=frozenset(state.divisors),
         aliases=state.aliases,
     )

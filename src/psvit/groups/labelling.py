@@ -25,7 +25,7 @@ class Labelling:
     ``sliced``: those whose rows are slices of a tensor. ``slices``: pairs of lists of lane sets,
     the i-th of one being removed with the i-th of the other (heads). ``pinned``: slices of which
     one lane at least has to stay. ``follows``: lanes that go with their head only. ``tags``: what
-    operations say about the role of lanes.
+    operations say about the role of lanes. ``probed``: what trying out a module has shown.
     """
 
     module: nn.Module
@@ -43,6 +43,7 @@ class Labelling:
     divisors: set[str] = field(default_factory=set)
     mode: Mode = "eval"
     aliases: dict[str, str] = field(default_factory=dict)
+    probed: dict[Any, Any] = field(default_factory=dict)
     _blocks: dict[tuple[int, ...], int] = field(default_factory=dict)
 
     # -- reading

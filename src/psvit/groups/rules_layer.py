@@ -233,32 +233,60 @@ def pointwise(call: Call, module: nn.Module) -> Any:
     if not fields:
         return [[] for _ in call.parts] if call.parts else []
     function = module_function(module)
-    return evidence(call, fields, source, function, type(module).__name__)
+    return evidence(call, fields, source, function, type(module).__name__, _configuration(module))
 
 
 def evidence(
-    call: Call, fields: Fields, source: fx.Node, function: Callable[..., Any], what: str
+    call: Call,
+    fields: Fields,
+    source: fx.Node,
+    function: Callable[..., Any],
+    what: str,
+    key: object = None,
 ) -> Any:
-    """Keep the fields on whose axes ``function`` acts element by element; lock the others."""
+    """Keep the fields on whose axes ``function`` acts element by element; lock the others.
+
+    ``key`` identifies the function where the same is tried many times (a model's neurons).
+    """
     shape, dtype = shape_of(source), source.meta["dtype"]
     small = tuple(
         min(s, 6) if any(d in f.varying for f in fields) else min(s, 4)
         for d, s in enumerate(small_shape(shape))
     )
     same = "shape" in call.node.meta and len(call.shape) == len(shape)
+    known = call.state.probed if key is not None else {}
     kept: Fields = []
     for f in fields:
-        local = same and all(
-            call.shape[d] == shape[d]
-            and all(commutes(function, [x], d - len(shape)) for x in samples(small, dtype))
-            for d in f.varying
-        )
-        if not local:
+        question = (key, small, dtype, f.varying)
+        if question not in known:
+            local = all(
+                commutes(function, [x], d - len(shape))
+                for d in f.varying
+                for x in samples(small, dtype)
+            )
+            known[question] = local, keeps_zero(function, [torch.zeros(small, dtype=dtype)])
+        local, silent = known[question]
+        if not (local and same and all(call.shape[d] == shape[d] for d in f.varying)):
             call.state.lock([f], f"{what} does not act on each channel alone")
             continue
-        zero = f.zero and keeps_zero(function, [torch.zeros(small, dtype=dtype)])
-        kept.append(Field(f.lanes, f.along, zero, f.block))
+        kept.append(replace(f, zero=f.zero and silent))
     return [[] for _ in call.parts] if call.parts else kept
+
+
+def _configuration(module: nn.Module) -> object:
+    """What two modules of one class have to share to behave alike: every plain attribute."""
+    plain = (bool, int, float, str, type(None))
+    settings = [
+        (type(m), tuple(sorted((k, v) for k, v in vars(m).items() if isinstance(v, plain))))
+        for m in module.modules()
+    ]
+    own = any(
+        isinstance(v, torch.Tensor) or callable(v)
+        for m in module.modules()
+        for v in vars(m).values()
+    )
+    tensors = [*module.parameters(), *module.buffers()]
+    return None if own or tensors else tuple(settings)
 
 
 def _own_tensors(module: nn.Module) -> dict[str, torch.Tensor]:

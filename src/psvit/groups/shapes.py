@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from psvit.errors import PlanError
 from psvit.groups.fields import is_scrambled
-from psvit.records import Field, Labels
+from psvit.records import Field, IntArray, Labels
 
 BoolArray = NDArray[np.bool_]
 
@@ -46,14 +47,22 @@ def kept_shape(fields: Sequence[Field], shape: tuple[int, ...], dead: BoolArray)
 def check_rectangles(labels: Labels, removed: Iterable[int]) -> None:
     """Raises PlanError if some tensor of a forward would be left without a shape."""
     dead = dead_lanes(labels, removed)
-    for fields in labels.fields.values():
-        for found in fields.values():
-            lists = [found] if not found or not isinstance(found[0], list) else found
-            for one in lists:
-                touched = [f for f in one if len(f.varying) > 1 and dead[f.lanes].any()]
-                if touched:
-                    sizes = zip(*(f.lanes.shape for f in touched), strict=True)
-                    kept_shape(touched, tuple(max(s) for s in sizes), dead)
+    for fields in labels.rectangles:
+        sizes = zip(*(f.lanes.shape for f in fields), strict=True)
+        kept_shape(fields, tuple(max(s) for s in sizes), dead)
+
+
+def rectangles(fields: Iterable[Any], channel_of: IntArray) -> tuple[tuple[Field, ...], ...]:
+    """The distinct sets of fields with slices among the fields of all nodes."""
+    found: dict[tuple[tuple[tuple[int, ...], bytes], ...], tuple[Field, ...]] = {}
+    for of_node in fields:
+        lists = [of_node] if not of_node or not isinstance(of_node[0], list) else of_node
+        for one in lists:
+            sliced = tuple(f for f in one if len(f.varying) > 1)
+            if sliced:
+                key = tuple((f.lanes.shape, channel_of[f.lanes].tobytes()) for f in sliced)
+                found.setdefault(key, sliced)
+    return tuple(found.values())
 
 
 def _overlapping(fields: Sequence[Field]) -> list[list[Field]]:
