@@ -14,7 +14,7 @@ from torch import fx, nn
 from psvit.cost import measure, uncounted
 from psvit.cost.einsum import einsum_macs
 from psvit.cost.macs import batch_size
-from psvit.records import Graph, Groups, InputSpec, Labels
+from psvit.records import Graph, Group, Groups, InputSpec, Labels, Slot
 
 NO_GROUPS = Groups((), (), Labels({"eval": {}}, np.zeros(0, dtype=np.int64), {}, {}))
 
@@ -125,21 +125,40 @@ def test_a_kernel_computed_from_parameters_counts_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "steps", "expected"),
+    ("shape", "output", "images"),
     [
-        ((8, 3, 32, 32), 4, 8),
-        ((8, 10), None, 8),
-        ((4, 8, 2, 32, 32), None, 8),
-        ((4, 8, 2, 32, 32), 4, 8),
-        ((8, 4, 2, 32, 32), 4, 8),
-        ((4, 4, 2, 32, 32), 4, 4),
+        ((8, 3, 32, 32), (8, 10), 8),
+        ((8, 3, 32, 32), (3, 8, 10), 8),  # T = 3 steps inside
+        ((8, 10), (8, 4), 8),
+        ((4, 8, 2, 32, 32), (4, 8, 10), 8),
+        ((4, 8, 2, 32, 32), (8, 10), 8),
+        ((4, 8, 2, 32, 32), (8, 16, 10), 8),
+        ((8, 4, 2, 32, 32), (4, 8, 10), 8),
+        ((8, 4, 2, 32, 32), (8, 10), 8),
+        ((8, 1, 4, 32, 32), (8, 10), 8),  # a volume
+        ((4, 8, 16), (8, 10), 8),
+        ((8, 3, 32, 32), (), 8),
     ],
 )
-def test_which_axis_is_the_batch(shape: tuple[int, ...], steps: int | None, expected: int) -> None:
-    module = nn.Identity()
-    if steps:
-        module.T = steps
-    assert batch_size(Graph(module, {"eval": fx.Graph()}, (InputSpec(shape),))) == expected
+def test_which_axis_is_the_batch(
+    shape: tuple[int, ...], output: tuple[int, ...], images: int
+) -> None:
+    forward = fx.Graph()
+    node = forward.placeholder("x0")
+    if output:
+        node.meta["shape"] = output
+    forward.output((node,))
+    assert batch_size(Graph(nn.Identity(), {"eval": forward}, (InputSpec(shape),))) == images
+
+
+def test_a_kernel_given_to_a_function_shrinks_with_its_slots() -> None:
+    layer = Calls(lambda x, w: F.conv2d(x, w, groups=2), 4, 4, 1, 1)
+    graph = record(layer, torch.rand(2, 8, 3, 3))
+    slot = Slot("w", "in", np.arange(8)[:, None])
+    one = Group(0, "g", "", np.arange(8), (slot,), ((0, 1, 2, 3), (4, 5, 6, 7)), 0)
+    groups = Groups((one,), (), Labels({"eval": {}}, np.arange(8), {}, {}))
+    assert measure(graph, groups, {}).macs == 9 * 4 * 4
+    assert measure(graph, groups, {0: [0, 5]}).macs == 9 * 4 * 3
 
 
 def test_what_no_rule_counts_is_named() -> None:

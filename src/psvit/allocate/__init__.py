@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from psvit.groups.choose import make_plan
-
 from psvit.allocate.choose import Levels, choose
 from psvit.allocate.ladders import Ladders, build_ladders
 from psvit.allocate.problem import UNITS, Method, Problem, check_goals, check_method, pose
 from psvit.allocate.uniform import uniform
+from psvit.groups import make_plan
 from psvit.records import Graph, Groups, Plan, Scores
 
 METHODS: Mapping[str, Method] = {"uniform": uniform}

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from psvit.cost.einsum import einsum_macs
 from psvit.cost.tensors import Shape, Tensors
-from psvit.groups.shapes import BoolArray, dead_lanes, kept_shape
+from psvit.groups import dead_lanes, kept_shape
 from psvit.records import Field, Graph, IntArray, Labels
 
 
@@ -153,7 +155,7 @@ class Operation:
     fields: Mapping[str, list[Field]]
     names: Mapping[str, str]
 
-    def count(self, shapes: Mapping[str, Shape], dead: BoolArray | None) -> int:
+    def count(self, shapes: Mapping[str, Shape], dead: NDArray[np.bool_] | None) -> int:
         """MACs of the whole batch with parameters of ``shapes`` and without the ``dead`` lanes."""
 
         def sizes(node: fx.Node) -> Shape:
@@ -208,18 +210,31 @@ def list_operations(graph: Graph, labels: Labels, tensors: Tensors) -> tuple[Ope
 
 
 def batch_size(graph: Graph) -> int:
-    """Number of images in the example inputs.
+    """Number of images in the example inputs: the size of the batch axis of the first one.
 
-    The first axis of the first input; for an input of five axes (a sequence of images) the
-    second if the first holds the T steps, ``[T, B, C, H, W]``. It does unless the model has an
-    attribute ``T`` that equals the second axis and not the first, ``[B, T, C, H, W]``.
+    That is its first axis, unless the output says that the first holds T steps. Of inputs
+    ``[T, B, ...]`` an output ``[B, K]`` has the size of the second axis; an output
+    ``[T, B, K]`` of images with steps, ``[T, B, C, H, W]`` or ``[B, T, C, H, W]``, has both
+    sizes, and B in the second place as SpikingJelly lays tensors out.
     """
     shape = next((spec.shape for spec in graph.inputs if spec.shape), (1,))
-    if len(shape) != 5:
+    output = _output_shape(graph)
+    if len(shape) < 3 or not output:
         return max(shape[0], 1)
-    steps = getattr(graph.module, "T", None)
-    time_second = type(steps) is int and steps == shape[1] and steps != shape[0]
-    return max(shape[0] if time_second else shape[1], 1)
+    first, second = shape[:2]
+    if len(shape) == 5 and len(output) > 2 and sorted(output[:2]) == sorted((first, second)):
+        return max(output[1], 1)
+    steps_first = output[0] == second and (len(output) == 2 or len(shape) == 5)
+    return max(second if steps_first else first, 1)
+
+
+def _output_shape(graph: Graph) -> Shape:
+    """Sizes of the first tensor that the eval forward returns; () if it returns none."""
+    for node in graph.forwards["eval"].nodes:
+        if node.op == "output":
+            shapes = [n.meta["shape"] for n in node.all_input_nodes if "shape" in n.meta]
+            return tuple(shapes[0]) if shapes else ()
+    return ()
 
 
 def uncounted(graph: Graph) -> tuple[str, ...]:
