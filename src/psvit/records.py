@@ -284,8 +284,9 @@ class Figures:
     """What a model costs and how well it does. None: not measured.
 
     ``memory_bytes``: parameters and buffers. ``macs``: multiply-accumulates of one image over
-    all T steps, as if dense. ``accuracy``: top-1 in [0, 1] over ``n`` images, with a 95 %
-    Wilson interval.
+    all T steps, as if dense. ``sops``: accumulates of one image that spikes really trigger, and
+    ``energy_pj`` the energy of one image by the convention of the field (``psvit.cost.energy``).
+    ``accuracy``: top-1 in [0, 1] over ``n`` images, with a 95 % Wilson interval.
     """
 
     memory_bytes: int
@@ -295,7 +296,52 @@ class Figures:
     accuracy_low: float | None = None
     accuracy_high: float | None = None
     n: int | None = None
+    sops: float | None = None
+    energy_pj: float | None = None
     latency_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """What pruning one tie of groups alone, by one ratio, costs and saves.
+
+    ``tie``: the groups that give up channels together (``Group.tie``). ``removed``: channels gone
+    from each cell, at the ratio ``ratio`` of the cell. ``kl``: mean KL divergence of the pruned
+    model's class probabilities from the dense model's, in nats an image, over ``n`` images, with
+    its 95 % interval. ``accuracy_drop``: dense minus pruned top-1, in [-1, 1], paired on the same
+    images, with its interval; None without labels. ``rate_drift``: mean absolute change of the
+    firing rates of neurons. ``potential_drift``: mean absolute change of their inputs' mean.
+    ``saved``: unit (memory, params, macs, sops, energy) -> absolute figure that is saved.
+    """
+
+    tie: int
+    ratio: float
+    removed: int
+    n: int
+    kl: float
+    kl_low: float
+    kl_high: float
+    accuracy_drop: float | None
+    accuracy_drop_low: float | None
+    accuracy_drop_high: float | None
+    rate_drift: float
+    potential_drift: float
+    saved: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A sensitivity analysis: points by tie and rising ratio, and what they were measured on.
+
+    ``fingerprint`` is the graph's. ``settings``: data, n, seed, saliency, grid, as JSON.
+    ``names``: tie -> readable name. ``dense``: figures of the unpruned model on the same images.
+    """
+
+    fingerprint: str
+    settings: Mapping[str, Any]
+    names: Mapping[int, str]
+    dense: Figures
+    points: tuple[Point, ...]
 
 
 @dataclass(frozen=True, eq=False)
