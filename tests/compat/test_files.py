@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.compat.conftest import Write
 
 from psvit.compat import import_file, legacy_imports
 from psvit.errors import ModelError
+from tests.compat.conftest import Write
 
 
 def load(file: Path) -> object:

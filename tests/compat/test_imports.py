@@ -10,12 +10,12 @@ from types import ModuleType
 
 import pytest
 import torch
-from tests.compat.conftest import Write
 from torch import nn
 
 import psvit
 from psvit.compat import StandInGap, import_file, legacy_imports
 from psvit.errors import ModelError
+from tests.compat.conftest import Write
 
 SPIKFORMER_HEAD = """
     import torch
@@ -226,7 +226,8 @@ def test_training_code_loads_but_does_not_run(repository: Write) -> None:
             bicubic = InterpolationMode.BICUBIC
 
             class Mine(datasets.ImageFolder):
-                pass
+                def shrink(self, how=transforms.Resize(28)):
+                    pass
 
             def later():
                 return transforms.Normalize(0.5, 0.5)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.compat.conftest import Write
 from torch import nn
 
 from psvit.compat import import_file, legacy_imports, mmcv
 from psvit.errors import ModelError
+from tests.compat.conftest import Write
 
 
 def test_norm_layer() -> None:

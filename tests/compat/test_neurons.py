@@ -8,12 +8,12 @@ import math
 import pytest
 import torch
 from spikingjelly.activation_based import neuron as current
-from tests.compat.sequences import SEQUENCES, Sequence
 from torch import Tensor
 
 import psvit.compat.neurons as old
 from psvit.errors import ModelError
 from psvit.neurons import reset_state
+from tests.compat.sequences import SEQUENCES, Sequence
 
 CLOSE = 1e-12
 

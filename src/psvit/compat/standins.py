@@ -8,6 +8,7 @@ compute with: it has every name, and using one raises ModelError.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -99,8 +100,8 @@ class _Empty(type):
     """The type of an empty name: it may be passed around and derived from, not used."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        # ``to_tensor = transforms.Compose([...])`` at the top of a file: part of importing it
-        if sys._getframe(1).f_code.co_name == "<module>":
+        # ``to_tensor = transforms.Compose([...])`` in a file or a class: part of importing it
+        if not sys._getframe(1).f_code.co_flags & inspect.CO_OPTIMIZED:
             return empty(f"{cls._stands_for}()")
         _refuse(cls)
 
