@@ -8,10 +8,10 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from psvit.allocate import allocate
+from psvit.allocate import allocate, build_ladders
 from psvit.artefacts.lineage import plan_of, remember
 from psvit.capture import capture
-from psvit.cost import measure
+from psvit.cost import measure, uncounted
 from psvit.groups import find_groups, removal_of
 from psvit.records import Result, Source
 from psvit.rewrite import rewrite
@@ -54,12 +54,20 @@ def prune(
     say("cutting the model")
     small = rewrite(graph, plan)
     remember(small, replace(plan, source=source), pruned_from=model)
-    settings = {"saliency": saliency, "method": method, "align": align, "seed": seed}
+    settings = {
+        "saliency": saliency,
+        "method": method,
+        "align": align,
+        "seed": seed,
+        "save": dict(save),
+        "left_unaligned": list(build_ladders(graph, groups, align).left),
+        "uncounted_operations": list(uncounted(graph)),
+    }
     return Result(
         model=small,
         plan=plan_of(small) or plan,
         groups=groups,
         before=measure(graph, groups, {}),
         after=measure(graph, groups, removal_of(graph, plan)),
-        settings=settings | {"save": dict(save)},
+        settings=settings,
     )

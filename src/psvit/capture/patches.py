@@ -6,6 +6,7 @@ that a forward assigns, the attribute ``T``, einops (which caches plain ints) an
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -25,7 +26,8 @@ def recording(recorder: Recorder) -> Iterator[None]:
     """While active, everything that the recorder's model does ends up in its graph."""
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and its import is slow
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(serve_einops())
         stack.enter_context(_module_calls(recorder))
         stack.enter_context(_autograd_functions(recorder))
