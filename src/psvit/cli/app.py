@@ -9,11 +9,11 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
+from psvit import __version__
 from psvit.cli.console import fail
 from psvit.cli.demo import demo
 from psvit.cli.evaluate import evaluate
@@ -42,7 +42,7 @@ def _program(
 ) -> None:
     """Structural pruning of Spiking Vision Transformers: smaller models, exactly equivalent."""
     if show_version:
-        typer.echo(f"psvit {version('psvit')}")
+        typer.echo(f"psvit {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

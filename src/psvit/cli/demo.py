@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,14 +40,26 @@ def demo(
     loaded = open_model(entry.name, None, None, allow_partial=False, seed=0)
     options = DataOptions().with_recipe_of(loaded, entry.name)
     train = options.open("digits", "train", only=False)
-    result = prune_and_save(
-        loaded,
-        example_input(loaded, entry.name, None, train),
-        Choice(SAVE),
-        out,
-        force=True,
-        eval_data=options.open("digits", "eval", only=False),
-        device=torch.device("cpu"),
-        settings={"model": entry.name, **data_settings(options, "digits", None)},
-    )
+    with _one_thread():
+        result = prune_and_save(
+            loaded,
+            example_input(loaded, entry.name, None, train),
+            Choice(SAVE),
+            out,
+            force=True,
+            eval_data=options.open("digits", "eval", only=False),
+            device=torch.device("cpu"),
+            settings={"model": entry.name, **data_settings(options, "digits", None)},
+        )
     return result if json else None
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """So small a model gains nothing from a second thread, and waits for it on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

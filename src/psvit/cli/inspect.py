@@ -58,7 +58,7 @@ def _print(
 ) -> None:
     say(figure_table(whole))
     say(f"{plural(len(savings), 'group')} can be pruned:")
-    say(savings_table(savings, whole.memory_bytes))
+    say(savings_table(savings))
     say("one step: a channel of every cell; at most: all channels but one of every cell")
     able = {saving.group.id for saving in savings}
     locked = [group for group in groups if group.id not in able]

@@ -49,5 +49,5 @@ def time_models(
 
 def latency_text(latency: Latency) -> str:
     """How a latency was measured, for a table: `, 1 image, cpu, 2 threads`."""
-    threads = f", {latency.threads} threads" if latency.device == "cpu" else ""
-    return f", {latency.batch} image, {latency.device}{threads}"
+    threads = f", {plural(latency.threads, 'thread')}" if latency.device == "cpu" else ""
+    return f", {plural(latency.batch, 'image')}, {latency.device}{threads}"

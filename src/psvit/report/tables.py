@@ -5,7 +5,7 @@ They fit 80 columns: long names fold, numbers never do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich import box
@@ -92,12 +92,12 @@ def widths_table(widths: Iterable[Width]) -> Table:
     return table
 
 
-def savings_table(savings: Sequence[Saving], memory_bytes: int) -> Table:
+def savings_table(savings: Iterable[Saving]) -> Table:
     """The groups that can be pruned, and what each would save."""
     table = _table()
     table.add_column("group", overflow="fold")
     table.add_column("role", overflow="fold")
-    for title in ("channels", "one step", "at most", "of model"):
+    for title in ("channels", "one step", "at most"):
         table.add_column(title, justify="right", no_wrap=True)
     for saving in savings:
         group = saving.group
@@ -107,7 +107,6 @@ def savings_table(savings: Sequence[Saving], memory_bytes: int) -> Table:
             channels_text(group),
             bytes_text(saving.step_bytes),
             bytes_text(saving.most_bytes),
-            percent_text(saving.most_bytes / max(memory_bytes, 1)),
         )
     return table
 
