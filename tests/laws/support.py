@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import psvit
 import torch
+from torch import Tensor, nn
+
+import psvit
 from psvit.cost import prepare as prepare_meter
 from psvit.groups import make_plan
 from psvit.records import Graph, Group, Groups, Plan
 from psvit.rewrite import zeroed
-from torch import Tensor, nn
-
 from tests.zoo import ZOO, Case
 from tests.zoo.case import float64
 from tests.zoo.wake import distance, outputs, wake

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import psvit
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import psvit
 from psvit.cost import prepare
 from psvit.records import Figures, Groups, Plan
-
 from tests.laws.support import Choice, Ready, ready
 from tests.zoo.case import float64
 

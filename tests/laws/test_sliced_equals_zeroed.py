@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import psvit
 import pytest
 import torch
 
+import psvit
 from tests.laws.support import (
     TOLERANCE,
     choice,
@@ -69,7 +69,8 @@ def test_a_swapped_channel_is_noticed(name: str) -> None:
     it = ready(name)
     inputs = it.case.inputs(5)
     noticed = []
-    for seed, group in enumerate(it.groups.prunable):
+    spread = it.groups.prunable[:: 1 + len(it.groups.prunable) // 12]
+    for seed, group in enumerate(spread):
         removal = choice(it.groups, [group], 0.25, seed)
         small = psvit.rewrite(it.graph, plan_of(it, removal))
         other = oracle(it, swapped(it.groups, removal, seed))

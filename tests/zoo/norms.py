@@ -265,12 +265,10 @@ CASES = {
     ),
     "fourier_over_space": op(lambda x: torch.fft.ifft2(torch.fft.fft2(x)).real.roll(1, -1)),
     "running_sum_over_channels": op(
-        lambda x: torch.cumsum(x, dim=1), "a channel is the sum of all before it", "cumsum"
+        lambda x: torch.cumsum(x, dim=1), "a channel is the sum of all before it"
     ),
     "running_product_over_channels": op(
-        lambda x: torch.cumprod(x.sigmoid() + 0.6, dim=1),
-        "a channel holds all before it",
-        "cumprod",
+        lambda x: torch.cumprod(x.sigmoid() + 0.6, dim=1), "a channel holds all before it"
     ),
     "sorted_channels": op(lambda x: x.sort(dim=1)[0], "where a channel lands depends on all"),
     "norm_over_channels": Case(

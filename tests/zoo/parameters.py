@@ -103,7 +103,7 @@ class BlockDiagonal(nn.Module):
 
 
 class ConstantMatrices(nn.Module):
-    """Fixed matrices that are neither parameters nor buffers: no axis may be theirs."""
+    """Fixed matrices that are neither parameters nor buffers: no group may be theirs alone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -262,14 +262,7 @@ CASES = {
     "block_diagonal_named": tokens(
         lambda: BlockDiagonal(4, "nmbd,bdk->nmbk"), 16, STEM, "body.last.weight:0"
     ),
-    "constant_matrices": maps(
-        ConstantMatrices,
-        18,
-        STEM,
-        "body.last.weight:0",
-        "body.conv.weight:0",
-        locked={"constant_0:0": "the rows of a constant matrix are nobody's channels"},
-    ),
+    "constant_matrices": maps(ConstantMatrices, 18, STEM, "body.last.weight:0"),
     "buffer_mask": maps(BufferMask, 20, STEM, "body.conv.0.weight:0", "body.mask:1"),
     "step_size_of_all": maps(lambda: Quantiser(1), 20, STEM, "body.conv.weight:0"),
     "step_size_of_channels": maps(

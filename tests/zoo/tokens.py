@@ -87,7 +87,7 @@ class Masked(Tokens):
         else:
             x += 1.0
             x.mul_(0.5).add_(x)
-            x -= x.clamp(max=0)
+            x -= x.detach().clamp(max=0)
             x.relu_()
         return self.fc2(x)
 
