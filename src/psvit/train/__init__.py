@@ -1,0 +1,12 @@
+"""Training: one loop for reference models and for fine-tuning pruned ones."""
+
+from psvit.train.batches import FromLoader as FromLoader
+from psvit.train.batches import InMemory as InMemory
+from psvit.train.batches import TrainingData as TrainingData
+from psvit.train.batches import read_into_memory as read_into_memory
+from psvit.train.bn import remeasure_bn as remeasure_bn
+from psvit.train.config import Augment as Augment
+from psvit.train.config import TrainConfig as TrainConfig
+from psvit.train.loop import TrainingError as TrainingError
+from psvit.train.loop import fit as fit
+from psvit.train.neuron import fast_neurons as fast_neurons

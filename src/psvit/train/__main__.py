@@ -1,0 +1,144 @@
+"""Train a named model from scratch; the same command resumes what was interrupted.
+
+python -m psvit.train spikformer-digits --data digits --out runs/digits
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from psvit.errors import PsvitError
+from psvit.models import MODELS
+from psvit.train.config import Augment, TrainConfig
+from psvit.train.presets import preset_of
+from psvit.train.progress import ProgressLine
+from psvit.train.reference import REPORT, WEIGHTS, ReferenceRun, train_reference
+
+_NUMBERS = {
+    "epochs": "passes over the training images; may be a fraction",
+    "batch": "images a step",
+    "lr": "highest learning rate",
+    "weight_decay": "weight decay of matrices and kernels",
+    "warmup": "epochs until the highest learning rate",
+    "floor": "last learning rate, as a share of the highest",
+    "label_smoothing": "share of the label given to all classes alike",
+    "clip": "bound of the gradient's norm, 0 for none",
+    "ema": "decay of the moving average of the weights, 0 for none",
+    "bn_batches": "batches to measure batch-norm statistics on at the end, 0 to keep them",
+    "log_steps": "steps to a line of the log, 0 for an epoch",
+    "seed": "seed of the weights, the order and the augmentation",
+}
+_AUGMENT = {
+    "crop": "random shift, pixels",
+    "erase": "probability of erasing a rectangle",
+    "mixup": "alpha of blending images, 0 for none",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    options = _parser().parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    try:
+        run = ReferenceRun(
+            name=options.name,
+            data=options.data,
+            config=_config(options),
+            eval_data=options.eval_data,
+            held_out=options.held_out,
+            arguments=dict(_argument(text) for text in options.model_arg),
+        )
+        report = train_reference(
+            run,
+            options.out,
+            command="python -m psvit.train " + shlex.join(_without_places(arguments)),
+            device=options.device,
+            evaluate=not options.no_eval,
+            progress=ProgressLine(),
+        )
+    except PsvitError as error:
+        _say(f"error: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on")
+        return 130
+    if "eval" in report:
+        figures = report["eval"]
+        _say(
+            f"accuracy {figures['accuracy']:.2%} of {figures['n']} images "
+            f"(95 % interval {figures['low_95']:.2%} to {figures['high_95']:.2%})"
+        )
+    _say(f"wrote {options.out / WEIGHTS} and {options.out / REPORT}")
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m psvit.train", description=__doc__)
+    parser.add_argument("name", help=f"one of {', '.join(MODELS)}")
+    parser.add_argument("--data", required=True, help="digits, folder:PATH or parquet:GLOB")
+    parser.add_argument("--eval-data", help="where to measure the accuracy, if not in --data")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the run")
+    parser.add_argument("--held-out", type=float, default=0.0, help="share watched, not trained on")
+    parser.add_argument("--no-eval", action="store_true", help="leave the evaluation split alone")
+    parser.add_argument("--model-arg", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for torch's choice")
+    for name, text in {**_NUMBERS, **_AUGMENT}.items():
+        owner = TrainConfig if name in _NUMBERS else Augment
+        kind = {f.name: f.type for f in dataclasses.fields(owner)}[name]
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=int if kind == "int" else float, help=text
+        )
+    for name, text in {"bf16": "bfloat16 autocast", "flip": "mirror half of the images"}.items():
+        parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=text)
+    return parser
+
+
+def _config(options: argparse.Namespace) -> TrainConfig:
+    """The model's preset, changed by the options that were given."""
+    preset = preset_of(options.name)
+    given = {k: v for k, v in vars(options).items() if v is not None}
+    how = {k: given[k] for k in (*_AUGMENT, "flip") if k in given}
+    rest = {k: given[k] for k in (*_NUMBERS, "bf16") if k in given}
+    return dataclasses.replace(preset, augment=dataclasses.replace(preset.augment, **how), **rest)
+
+
+def _argument(text: str) -> tuple[str, object]:
+    key, _, value = text.partition("=")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def _without_places(arguments: Sequence[str]) -> list[str]:
+    """The command line as others would type it: without --out and the folders of this machine."""
+    kept: list[str] = []
+    for i, word in enumerate(arguments):
+        flag = arguments[i - 1] if i else ""
+        if word == "--out":
+            kept += ["--out", "DIR"]
+        elif flag in ("--data", "--eval-data") and ":" in word:
+            kind, _, place = word.partition(":")
+            kept.append(f"{kind}:{Path(place).name}")
+        elif flag not in ("--out",) and not word.startswith("--out="):
+            kept.append(word)
+    return kept
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""Where training batches come from: images held in memory, or a DataLoader.
+
+Both hand out epoch ``e`` the same way every time it is asked for, from any step on: that is what
+makes a resumed run see what the killed one would have seen. B batch, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from psvit.errors import DataError
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Normalised images ``[B, C, H, W]`` and labels ``[B]``."""
+
+
+class TrainingData(Protocol):
+    """A training set in batches."""
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+
+    @property
+    def images(self) -> int:
+        """Images an epoch."""
+
+    @property
+    def fill(self) -> torch.Tensor:
+        """What a pixel without image is, after normalisation, ``[C]``."""
+
+    def epoch(self, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from batch ``start`` on, in an order set by the numbers."""
+
+
+class InMemory:
+    """Images as uint8 ``[N, C, H, W]``, shuffled and normalised a batch at a time.
+
+    An incomplete last batch is dropped, unless it is the only one: batch norm dislikes it, and
+    the next epoch is shuffled anew.
+    """
+
+    def __init__(
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch: int,
+    ) -> None:
+        if len(images) == 0 or len(images) != len(labels):
+            raise DataError(
+                f"training needs one label an image, got {len(images)} images "
+                f"and {len(labels)} labels"
+            )
+        self._images, self._labels = images, labels
+        self._mean = torch.tensor(mean)[:, None, None] * 255
+        self._std = torch.tensor(std)[:, None, None] * 255
+        self.batch = batch
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        return max(1, len(self._images) // self.batch)
+
+    @property
+    def images(self) -> int:
+        """Images an epoch."""
+        return min(len(self._images), self.steps * self.batch)
+
+    @property
+    def fill(self) -> torch.Tensor:
+        """The value of a black pixel, ``[C]``."""
+        return (-self._mean / self._std).flatten()
+
+    def epoch(self, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Shuffled batches; see ``TrainingData``."""
+        order = torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(len(self)))
+        for i in range(start, self.steps):
+            chosen = order[i * self.batch : (i + 1) * self.batch]
+            yield self._normalised(chosen), self._labels[chosen]
+
+    def plain(self, batch: int = 256) -> Iterator[Batch]:
+        """Every image once, in order."""
+        for start in range(0, len(self), batch):
+            chosen = torch.arange(start, min(start + batch, len(self)))
+            yield self._normalised(chosen), self._labels[chosen]
+
+    def split_off(self, share: float, seed: int) -> tuple[InMemory, InMemory]:
+        """Two parts: all but ``share`` of the images, and those, drawn by ``seed``."""
+        order = torch.from_numpy(np.random.default_rng(seed).permutation(len(self)))
+        cut = len(self) - math.ceil(share * len(self))
+        return self._part(order[:cut]), self._part(order[cut:])
+
+    def _part(self, chosen: torch.Tensor) -> InMemory:
+        part = InMemory.__new__(InMemory)
+        part._mean, part._std, part.batch = self._mean, self._std, self.batch
+        part._images, part._labels = self._images[chosen], self._labels[chosen]
+        return part
+
+    def _normalised(self, chosen: torch.Tensor) -> torch.Tensor:
+        return (self._images[chosen].float() - self._mean) / self._std
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+
+def read_into_memory(
+    loader: Iterable[Batch], *, mean: Sequence[float], std: Sequence[float], batch: int
+) -> InMemory:
+    """Read a loader of images normalised by ``mean`` and ``std``, once, back into 8 bits."""
+    scale = torch.tensor(std)[:, None, None]
+    shift = torch.tensor(mean)[:, None, None]
+    images, labels = [], []
+    for x, y in loader:
+        images.append(((x * scale + shift) * 255).round().clamp(0, 255).to(torch.uint8))
+        labels.append(y.long())
+    if not images:
+        raise DataError("the training data has no images")
+    return InMemory(torch.cat(images), torch.cat(labels), mean=mean, std=std, batch=batch)
+
+
+class FromLoader:
+    """Batches of a DataLoader, shuffled anew by epoch: through its ``set_epoch`` if it has one.
+
+    Resuming inside an epoch reads and discards the batches before.
+    """
+
+    def __init__(self, loader: torch.utils.data.DataLoader[Batch], fill: Sequence[float]) -> None:
+        self._loader = loader
+        self._fill = torch.tensor(fill)
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        return len(self._loader)
+
+    @property
+    def images(self) -> int:
+        """Images an epoch, if every batch is full."""
+        return self.steps * (self._loader.batch_size or 1)
+
+    @property
+    def fill(self) -> torch.Tensor:
+        """As given, ``[C]``."""
+        return self._fill
+
+    def epoch(self, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The loader's batches; see ``TrainingData``."""
+        for owner in (self._loader, self._loader.sampler):
+            set_epoch = getattr(owner, "set_epoch", None)
+            if set_epoch is not None:
+                set_epoch(epoch)
+        # A sampler without set_epoch draws its order from the global generator at this point.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed * 1_000_003 + epoch)
+            iterator = iter(self._loader)
+            first = list(islice(iterator, start, start + 1))
+        yield from first
+        yield from iterator

@@ -1,0 +1,107 @@
+"""What one training run is: every number that changes its outcome, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from psvit.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes to training images, all off by default.
+
+    ``crop``: pixels of zero padding before a random crop back to size, that is, a shift of up to
+    as many pixels. ``flip``: mirror half of the images. ``erase``: probability that a random
+    rectangle of 2 to 25 % of the area is greyed out. ``mixup``: alpha of the Beta distribution
+    that two images and their labels are blended with.
+    """
+
+    crop: int = 0
+    flip: bool = False
+    erase: float = 0.0
+    mixup: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.crop >= 0, f"crop is {self.crop}, expected 0 pixels or more")
+        _require(0 <= self.erase <= 1, f"erase is {self.erase}, expected a probability")
+        _require(
+            math.isfinite(self.mixup) and self.mixup >= 0, f"mixup is {self.mixup}, expected >= 0"
+        )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """AdamW, a linear warm-up, then a cosine down to ``lr * floor``. Raises OptionError.
+
+    ``epochs`` may be a fraction. ``batch`` is in images, ``warmup`` in epochs. ``clip`` bounds
+    the gradient's norm (0: no bound). ``ema`` is the decay of the moving average of the weights
+    that is evaluated and kept (0: none). ``log_steps``: steps to a log line (0: one an epoch).
+    ``bn_batches``: after the last step, batch-norm statistics are measured afresh over so many
+    batches of plain training images (0: keep the running ones).
+    """
+
+    epochs: float = 100.0
+    batch: int = 128
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 2.0
+    floor: float = 0.0
+    label_smoothing: float = 0.1
+    clip: float = 1.0
+    ema: float = 0.0
+    bf16: bool = False
+    bn_batches: int = 0
+    log_steps: int = 0
+    seed: int = 0
+    augment: Augment = field(default_factory=Augment)
+
+    def __post_init__(self) -> None:
+        positive = {"epochs": self.epochs, "batch": self.batch, "lr": self.lr}
+        for name, value in positive.items():
+            _require(math.isfinite(value) and value > 0, f"{name} is {value}, expected more than 0")
+        natural = {
+            "weight_decay": self.weight_decay,
+            "warmup": self.warmup,
+            "clip": self.clip,
+            "bn_batches": self.bn_batches,
+            "log_steps": self.log_steps,
+            "seed": self.seed,
+        }
+        for name, value in natural.items():
+            _require(math.isfinite(value) and value >= 0, f"{name} is {value}, expected 0 or more")
+        shares = {
+            "floor": self.floor,
+            "label_smoothing": self.label_smoothing,
+            "ema": self.ema,
+        }
+        for name, value in shares.items():
+            _require(0 <= value < 1, f"{name} is {value}, expected 0 or more, less than 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+
+def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
+    """The rate of step ``step`` (0 is the first): linear warm-up, then half a cosine."""
+    total = total_steps(config, steps_per_epoch)
+    warm = min(round(config.warmup * steps_per_epoch), total // 2)
+    if step < warm:
+        return config.lr * (step + 1) / warm
+    progress = (step - warm) / max(1, total - warm)
+    cosine = 0.5 * (1 + math.cos(math.pi * progress))
+    return config.lr * (config.floor + (1 - config.floor) * cosine)
+
+
+def total_steps(config: TrainConfig, steps_per_epoch: int) -> int:
+    """Optimizer steps of the whole run, at least one."""
+    return max(1, round(config.epochs * steps_per_epoch))
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise OptionError(f"training: {message}")

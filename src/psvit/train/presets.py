@@ -1,0 +1,33 @@
+"""The settings that the named models are trained with: what retraining them starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from psvit.train.config import Augment, TrainConfig
+
+PRESETS: Mapping[str, TrainConfig] = MappingProxyType(
+    {
+        "spikformer-digits": TrainConfig(
+            epochs=60,
+            batch=64,
+            lr=3e-3,
+            weight_decay=0.05,
+            warmup=5,
+            bn_batches=22,
+            augment=Augment(crop=2),
+        ),
+        "spikformer-cifar10": TrainConfig(
+            epochs=60, batch=128, lr=2e-3, augment=Augment(crop=4, flip=True)
+        ),
+        "sdt-cifar10": TrainConfig(
+            epochs=60, batch=128, lr=2e-3, augment=Augment(crop=4, flip=True)
+        ),
+    }
+)
+
+
+def preset_of(name: str) -> TrainConfig:
+    """The settings of a named model, or general ones."""
+    return PRESETS.get(name, TrainConfig())

@@ -1,0 +1,83 @@
+"""Augmentation changes images as it says, and the same way for the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from psvit.train.augment import augment, blend_labels, mixup, random_crop, random_erase
+from psvit.train.config import Augment
+
+FILL = torch.tensor([-7.0, -8.0])
+
+
+def _images(n: int = 32) -> torch.Tensor:
+    """``[n, 2, 6, 5]`` of values that occur once an image."""
+    return torch.arange(n * 60.0).view(n, 2, 6, 5)
+
+
+def test_a_crop_shifts_the_image_and_fills_the_rest() -> None:
+    images = _images()
+    out = random_crop(images, 2, np.random.default_rng(0), FILL)
+    shifts = set()
+    for before, after in zip(images, out, strict=True):
+        matches = []
+        for dy in range(-2, 3):
+            for dx in range(-2, 3):
+                expected = FILL[:, None, None].expand(2, 10, 9).clone()
+                expected[:, 2:8, 2:7] = before
+                if torch.equal(expected[:, 2 + dy : 8 + dy, 2 + dx : 7 + dx], after):
+                    matches.append((dy, dx))
+        assert len(matches) == 1
+        shifts.update(matches)
+    assert {dy for dy, _ in shifts} == {dx for _, dx in shifts} == {-2, -1, 0, 1, 2}
+
+
+def test_a_flip_mirrors_about_half_of_the_images() -> None:
+    images = _images(200)
+    out = augment(images, Augment(flip=True), np.random.default_rng(0), FILL)
+    mirrored = (out == images.flip(-1)).flatten(1).all(1)
+    same = (out == images).flatten(1).all(1)
+    assert (mirrored ^ same).all()
+    assert 70 < int(mirrored.sum()) < 130
+
+
+def test_erasing_greys_out_one_rectangle_of_the_stated_area() -> None:
+    images = torch.zeros(400, 2, 20, 20)
+    out = random_erase(images, 0.5, np.random.default_rng(0), FILL)
+    gone = (out == FILL[:, None, None]).all(1)
+    assert ((out == 0).all(1) | gone).all()
+    area = gone.flatten(1).sum(1)
+    assert 150 < int((area > 0).sum()) < 250
+    assert int(area.max()) <= 1.3 * 0.25 * 400
+    for mask in gone[area > 0]:
+        rows, columns = mask.any(1), mask.any(0)
+        assert int(mask.sum()) == int(rows.sum()) * int(columns.sum())
+
+
+def test_mixup_blends_images_and_labels_alike() -> None:
+    images = _images(8)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+    out, partner, share = mixup(images, 0.4, np.random.default_rng(5))
+    assert 0 < share < 1
+    torch.testing.assert_close(out, share * images + (1 - share) * images[partner])
+    target = blend_labels(labels, partner, share, 3)
+    torch.testing.assert_close(target.sum(1), torch.ones(8))
+    i = int((labels != labels[partner]).nonzero()[0])
+    assert float(target[i, labels[i]]) == pytest.approx(share, rel=1e-5)
+    assert float(target[i, labels[partner[i]]]) == pytest.approx(1 - share, rel=1e-5)
+
+
+def test_the_same_seed_gives_the_same_images() -> None:
+    how = Augment(crop=2, flip=True, erase=0.5)
+    one, two, other = (
+        augment(_images(), how, np.random.default_rng(seed), FILL) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_nothing_asked_for_changes_nothing() -> None:
+    images = _images()
+    assert augment(images, Augment(), np.random.default_rng(0), FILL) is images
