@@ -1,0 +1,106 @@
+"""What a removal does to the outputs and inside: KL divergence, accuracy, rates, potentials.
+
+T steps, B batch, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from psvit.errors import ModelError
+
+Z_95 = 1.959963984540054
+"""The 97.5 % point of the normal distribution."""
+
+
+def log_probabilities(output: Any, batch: int) -> torch.Tensor:
+    """Log-probabilities ``[B, K]``, float64, on the CPU, of what a model returns.
+
+    Logits may be ``[B, K]``, ``[T, B, K]`` (their mean over T counts), or the first entry of a
+    tuple or list. Raises ModelError for anything else, and for logits that are not finite.
+    """
+    while isinstance(output, tuple | list) and output:
+        output = output[0]
+    if not isinstance(output, torch.Tensor):
+        raise ModelError(f"the model returns a {type(output).__name__}, expected logits")
+    if output.ndim == 3 and output.shape[1] == batch:
+        output = output.mean(0)
+    if output.ndim != 2 or output.shape[0] != batch:
+        raise ModelError(
+            f"the model returns a tensor of shape {list(output.shape)} for {batch} images: "
+            "expected logits [B, K] or [T, B, K]"
+        )
+    if not bool(output.isfinite().all()):
+        raise ModelError("a logit is NaN or infinite: check the checkpoint and the data")
+    logs: torch.Tensor = output.double().cpu().log_softmax(1)
+    return logs
+
+
+def kl_per_image(dense: torch.Tensor, pruned: torch.Tensor) -> torch.Tensor:
+    """KL(dense || pruned) of each image, in nats, ``[B]``: sum over K of p (log p - log q)."""
+    return (dense.exp() * (dense - pruned)).sum(1).clamp(min=0)
+
+
+def mean_interval(values: torch.Tensor) -> tuple[float, float, float]:
+    """Mean of ``[n]`` values of 0 or more, and its 95 % interval (normal, not below 0)."""
+    mean = float(values.mean())
+    half = Z_95 * float(values.std(correction=1)) / math.sqrt(len(values))
+    return mean, max(0.0, mean - half), mean + half
+
+
+def paired_drop(dense: torch.Tensor, pruned: torch.Tensor) -> tuple[float, float, float]:
+    """Accuracy lost, from which of the same n images each model gets right, and its interval.
+
+    b images only the dense model gets right and c only the pruned one: the drop is (b - c) / n.
+    The interval is Wald's after half an image is added to each of the four cells of the paired
+    table (Agresti and Min, 2005), so it has a width even where the models never differ.
+    """
+    n = len(dense)
+    b, c = int((dense & ~pruned).sum()), int((~dense & pruned).sum())
+    drop = (b - c) / n
+    centre = (b - c) / (n + 2)
+    variance = (b + c + 1) / (n + 2) - centre**2
+    half = Z_95 * math.sqrt(variance / (n + 2))
+    return drop, max(-1.0, min(drop, centre - half)), min(1.0, max(drop, centre + half))
+
+
+@dataclass
+class Activity:
+    """Sums over the inputs and spikes of every neuron layer of the runs it has observed."""
+
+    taken: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+    fired: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+    counts: dict[str, list[int]] = field(default_factory=dict)
+
+    def takes(self, name: str, x: Any) -> None:
+        """The input of a neuron layer, before the call."""
+        self.taken.setdefault(name, []).append(x.sum(dtype=torch.float64))
+
+    def gives(self, name: str, y: Any) -> None:
+        """Its spikes: whatever is not 0."""
+        self.fired.setdefault(name, []).append(y.count_nonzero())
+        self.counts.setdefault(name, []).append(y.numel())
+
+    def rates(self) -> dict[str, float]:
+        """Spikes a neuron and step, by layer; pruned channels count as silent neurons."""
+        return {n: _sum(self.fired[n]) / max(sum(count), 1) for n, count in self.counts.items()}
+
+    def potentials(self) -> dict[str, float]:
+        """Mean input of a neuron and step, by layer."""
+        return {n: _sum(self.taken[n]) / max(sum(count), 1) for n, count in self.counts.items()}
+
+
+def drift(dense: Mapping[str, float], pruned: Mapping[str, float]) -> float:
+    """Mean over the layers of ``dense`` of the absolute change; 0 where one was not run again."""
+    if not dense:
+        return 0.0
+    return math.fsum(abs(pruned.get(n, rate) - rate) for n, rate in dense.items()) / len(dense)
+
+
+def _sum(parts: list[torch.Tensor]) -> float:
+    return math.fsum(float(part) for part in parts)
