@@ -32,5 +32,6 @@ from psvit.records import Result as Result
 from psvit.records import Source as Source
 from psvit.rewrite import rewrite as rewrite
 from psvit.saliency import saliency as saliency
+from psvit.sensitivity import sensitivity as sensitivity
 
 __version__ = "0.1.0"

@@ -20,6 +20,7 @@ from psvit.cli.evaluate import evaluate
 from psvit.cli.inspect import inspect
 from psvit.cli.models import models
 from psvit.cli.prune import prune
+from psvit.cli.sensitivity import sensitivity
 from psvit.errors import PsvitError
 
 INTERRUPTED = 130
@@ -48,7 +49,7 @@ def _program(
         typer.echo(context.get_help())
 
 
-for command in (demo, models, inspect, prune, evaluate):
+for command in (demo, models, inspect, prune, sensitivity, evaluate):
     app.command()(command)
 
 

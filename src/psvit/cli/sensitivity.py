@@ -1,0 +1,198 @@
+"""`psvit sensitivity`: what pruning each group alone does to a model, as a file."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from psvit.capture import capture
+from psvit.cli.console import note, reports, say, watch
+from psvit.cli.inputs import (
+    DataOptions,
+    check_device,
+    check_fit,
+    example_input,
+    open_model,
+    recipe_of,
+)
+from psvit.cli.measuring import note_skipped
+from psvit.cli.options import (
+    AllowPartial,
+    BatchSize,
+    Checkpoint,
+    Data,
+    Device,
+    ImageColumn,
+    Json,
+    LabelColumn,
+    Mean,
+    Model,
+    ModelArg,
+    RecipeName,
+    Seed,
+    Size,
+    SkipBad,
+    Std,
+    Workers,
+)
+from psvit.errors import OptionError, OutputError, PlanError, PsvitError
+from psvit.groups import find_groups
+from psvit.report.tables import figure_table
+from psvit.saliency import saliency as score
+from psvit.sensitivity import check_grid, curves_to_json, read_curves, write_curves
+from psvit.sensitivity import sensitivity as analyse
+from psvit.sensitivity.tables import block_table, layer_table
+
+
+class Interrupted(PsvitError):
+    """Ctrl-C in an analysis that can go on."""
+
+    exit_code = 130
+
+
+@reports
+def sensitivity(
+    model: Model,
+    data: Data = None,
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="FILE", help="The file to write; a .csv beside it."),
+    ] = Path("sensitivity.json"),
+    grid: Annotated[
+        str, typer.Option(metavar="R,R,...", help="Shares of each group's channels to remove.")
+    ] = "0.1,0.25,0.5,0.75",
+    n: Annotated[int, typer.Option("--n", metavar="N", help="Images drawn at random.")] = 256,
+    saliency: Annotated[
+        str, typer.Option(metavar="NAME", help="How channels are ranked: l1, l2, bn, random.")
+    ] = "l1",
+    no_labels: Annotated[
+        bool, typer.Option("--no-labels", help="Measure no accuracy.", show_default=False)
+    ] = False,
+    checkpoint: Checkpoint = None,
+    allow_partial: AllowPartial = False,
+    model_arg: ModelArg = None,
+    recipe: RecipeName = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    skip_bad: SkipBad = False,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    batch_size: BatchSize = 64,
+    workers: Workers = 0,
+    device: Device = "cpu",
+    seed: Seed = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace FILE if psvit wrote it.", show_default=False)
+    ] = False,
+    json: Json = False,
+) -> Mapping[str, Any] | None:
+    """Measure what pruning each group alone does.
+
+    Every group of MODEL is pruned by each share of the grid, and the outputs are compared with
+    the whole model's on training images. FILE keeps the result. An analysis that was cut short
+    goes on where it was when the same command runs again: FILE.journal keeps what is done.
+    """
+    ratios = parse_grid(grid)
+    if data is None:
+        raise OptionError("nothing says what to analyse the model on: give --data DATA")
+    if n < 2:
+        raise OptionError(f"--n is {n}, expected 2 images or more")
+    _check_file(out, force=force)
+    place = check_device(device)
+    loaded = open_model(model, model_arg, checkpoint, allow_partial=allow_partial, seed=seed)
+    options = DataOptions(
+        recipe=recipe_of(recipe, size, mean, std),
+        skip_bad=skip_bad,
+        limit=n,
+        batch_size=batch_size,
+        workers=workers,
+        seed=seed,
+        image_column=image_column,
+        label_column=label_column,
+    ).with_recipe_of(loaded, model)
+    train = options.open(data, "train", only=True, limit=n)
+    if train.info.images is not None and train.info.images < n:
+        raise OptionError(
+            f"--n is {n}, but {data} has {train.info.images} training images: ask for at most as "
+            "many"
+        )
+    example = example_input(loaded, model, None, train)
+    check_fit(loaded, example, [train])
+    graph = capture(loaded.model, example)
+    groups = find_groups(graph)
+    scores = score(graph, groups, saliency, seed)
+    journal = out.with_name(out.name + ".journal")
+    if journal.exists():
+        note(f"going on from {journal}")
+    try:
+        with watch("pruning each group alone, images") as tick:
+            curves = analyse(
+                graph,
+                groups,
+                scores,
+                train,
+                grid=ratios,
+                n=n,
+                seed=seed,
+                labels=not no_labels,
+                journal=journal,
+                progress=tick,
+                device=place,
+                settings={"data": data, "saliency": saliency},
+            )
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            f"interrupted; what is done is kept in {journal}, and the same command goes on from it"
+        ) from error
+    note_skipped(train)
+    table = write_curves(curves, out)
+    journal.unlink(missing_ok=True)
+    say(figure_table(curves.dense))
+    say("KL divergence in nats an image, by share of channels removed; the last share's savings:\n")
+    say(block_table(curves))
+    say()
+    say(layer_table(curves))
+    for line in curves.settings["left_out"]:
+        note(f"not measured: {line}")
+    say(f"\nwritten to  {out}  and  {table}")
+    return jsonlib.loads(curves_to_json(curves)) if json else None
+
+
+def parse_grid(text: str) -> tuple[float, ...]:
+    """`"0.1,0.5"` -> `(0.1, 0.5)`. Raises OptionError for anything but ratios in (0, 1)."""
+    try:
+        ratios = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise OptionError(
+            f"--grid {text!r}: expected ratios between 0 and 1, such as 0.1,0.25,0.5,0.75"
+        ) from error
+    return check_grid(ratios)
+
+
+def _check_file(out: Path, *, force: bool) -> None:
+    """Say now, before the work, that ``out`` could not be written at its end."""
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder: give the name of a file, such as {out}/s.json")
+    if out.suffix == ".csv":
+        raise OutputError(f"{out} would be the table beside the result: give a name in .json")
+    parent = out.absolute().parent
+    if not parent.is_dir():
+        raise OutputError(f"cannot write {out}: {parent} is no folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {out}: no permission to write in {parent}")
+    if not out.exists():
+        return
+    if not force:
+        raise OutputError(f"{out} exists: give another file, or --force to replace it")
+    try:
+        read_curves(out)
+    except PlanError as error:
+        raise OutputError(
+            f"{out} is not a file that psvit sensitivity wrote, so it is not replaced"
+        ) from error
