@@ -7,7 +7,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from psvit.allocate import METHODS, build_ladders, pose
-from psvit.allocate.uniform import events, levels_after
+from psvit.allocate.events import levels_after
+from psvit.allocate.uniform import events
 from psvit.errors import BudgetError, OptionError
 from psvit.records import Group, Groups, Slot
 from tests.allocate.synthetic import Hidden, chain, random_scores

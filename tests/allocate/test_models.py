@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from psvit.allocate import METHODS, allocate, pose
-from psvit.allocate.uniform import events, levels_after
+from psvit.allocate.events import levels_after
+from psvit.allocate.uniform import events
 from psvit.capture import capture
 from psvit.errors import BudgetError
 from psvit.groups import find_groups

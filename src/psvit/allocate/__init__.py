@@ -8,53 +8,104 @@ rungs that a tie may stand on (whole channels a cell, aligned widths) come from 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
+from psvit.allocate.bounds import hold_bound, read_bound, smallest_within
+from psvit.allocate.budgets import UNITS, read_budgets
 from psvit.allocate.choose import Levels, choose
+from psvit.allocate.interaction import Measure, correct
 from psvit.allocate.ladders import Ladders, build_ladders
-from psvit.allocate.problem import UNITS, Method, Problem, check_goals, check_method, pose
+from psvit.allocate.optimal import optimal
+from psvit.allocate.primesvt import primesvt
+from psvit.allocate.problem import Method, Problem, check_method, pose
+from psvit.allocate.psvit import psvit
 from psvit.allocate.uniform import uniform
+from psvit.cost import Meter
+from psvit.errors import OptionError
 from psvit.groups import make_plan
-from psvit.records import Graph, Groups, Plan, Scores
+from psvit.records import Curves, Graph, Groups, Plan, Scores
 
-METHODS: Mapping[str, Method] = {"uniform": uniform}
+METHODS: Mapping[str, Method] = {
+    "uniform": uniform,
+    "psvit": psvit,
+    "primesvt": primesvt,
+    "optimal": optimal,
+}
+
+NEEDS_CURVES = frozenset(METHODS) - {"uniform"}
+"""The methods that a sensitivity analysis guides."""
+
+PREFERRED_SALIENCY: Mapping[str, str] = {"primesvt": "l2"}
+"""How a method's authors rank channels, where they say it; l1 else."""
 
 
 def allocate(
     graph: Graph,
     groups: Groups,
     scores: Scores,
-    save: Mapping[str, float],
+    save: Mapping[str, float | str],
     method: str = "uniform",
     align: int = 1,
     min_keep: int = 1,
+    *,
+    curves: Curves | None = None,
+    max_drop: float | None = None,
+    min_accuracy: float | None = None,
+    meter: Meter | None = None,
+    measure_drop: Measure | None = None,
+    measure_loss: Measure | None = None,
 ) -> Plan:
     """The plan that saves at least ``save`` of each unit, by at most one step more.
 
-    ``save``: unit (memory, params, macs) -> fraction to save, in (0, 1). ``method``: a key of
+    ``save``: unit (memory, params, macs, sops, energy) -> what to save: a fraction in (0, 1), or
+    text, "22.4%" or an amount such as "1.2MB", "300k", "5M", "20uJ". ``method``: a key of
     ``METHODS``. ``align``: widths stay multiples of it; see ``psvit.allocate.ladders``.
     ``min_keep``: channels that stay in each cell. A *step* is one channel a cell in every group
     of one tie, or with ``align`` the fewest that lead to the next aligned width.
 
-    Raises OptionError for a unit, fraction, method, ``align`` or ``min_keep`` that means nothing
-    or scores that do not fit the groups, BudgetError (with the reachable maximum) if no plan
-    of this method meets the budget.
+    ``curves``: the sensitivity analysis that all methods but uniform need. ``max_drop``: top-1
+    that may be lost, a fraction; ``min_accuracy``: top-1 that has to stay. With one of them and
+    no ``save``, the plan saves the most memory within it. ``measure_drop(removal)`` measures
+    the top-1 lost, on images that ``curves`` did not see: without it the prediction decides.
+    ``measure_loss(removal)`` measures a loss that corrects method "optimal" for interaction.
+    ``meter``: one prepared with firing rates, which budgets in sops and energy need.
+
+    Raises OptionError for an option that means nothing or lacks what it needs, for scores that
+    do not fit the groups or curves of another model; BudgetError (with what is reachable) if no
+    plan of this method meets the budgets.
     """
     check_method(method, METHODS)
-    goals = check_goals(save)
-    problem = pose(graph, groups, scores, goals, align=align, min_keep=min_keep)
-    levels = METHODS[method](problem)
+    if not save and max_drop is None and min_accuracy is None:
+        raise OptionError(
+            "no budget was given, expected e.g. save={'memory': 0.224} or max_drop=0.01"
+        )
+    problem = pose(graph, groups, scores, save, align, min_keep, curves, meter)
+    decide = METHODS[method]
+    if measure_loss is not None and method == "optimal":
+        decide = partial(correct, method=decide, measure=measure_loss)
+    bound = read_bound(problem.losses, max_drop, min_accuracy)
+    if bound is None:
+        levels = decide(problem)
+    elif problem.goals:
+        levels = hold_bound(problem, decide, bound, measure_drop)
+    else:
+        levels = smallest_within(problem, decide, bound, measure_drop)
     return make_plan(graph, groups, problem.removal(levels))
 
 
 __all__ = [
     "METHODS",
+    "NEEDS_CURVES",
+    "PREFERRED_SALIENCY",
     "UNITS",
     "Ladders",
     "Levels",
+    "Measure",
     "Method",
     "Problem",
     "allocate",
     "build_ladders",
     "choose",
     "pose",
+    "read_budgets",
 ]

@@ -1,33 +1,28 @@
-"""What an allocation method works on: the rungs, the budgets, and a fast way to price a choice."""
+"""What an allocation method works on: the rungs, the budgets, the prices and the losses."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from numbers import Real
-from typing import Any
+from dataclasses import dataclass, field
 
+from psvit.allocate.budgets import UNITS, Budget, Share, read_budgets
 from psvit.allocate.choose import Levels, rank, take
 from psvit.allocate.ladders import Ladders, build_ladders
+from psvit.allocate.losses import Losses, read_losses
 from psvit.cost import Meter, prepare
 from psvit.errors import BudgetError, OptionError
-from psvit.records import Figures, Graph, Groups, IntArray, Scores
-
-UNITS: Mapping[str, Callable[[Figures], int]] = {
-    "memory": lambda figures: figures.memory_bytes,
-    "params": lambda figures: figures.params,
-    "macs": lambda figures: figures.macs,
-}
-"""Unit of a budget -> its figure."""
+from psvit.groups import fingerprint
+from psvit.records import Curves, Figures, Graph, Groups, IntArray, Scores
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
     """Goals to meet by standing each tie on a rung of its ladder.
 
-    ``goals``: unit -> fraction to save, in (0, 1). ``ranking``: group id -> each cell's
-    channels, least important first. ``before``: figures of the whole model.
+    ``goals``: unit -> fraction to save, above 0. ``ranking``: group id -> each cell's channels,
+    least important first. ``before``: figures of the whole model. ``losses``: what the
+    sensitivity analysis predicts; None without one. ``prices``: savings already looked up.
     """
 
     groups: Groups
@@ -36,18 +31,25 @@ class Problem:
     ranking: Mapping[int, tuple[IntArray, ...]]
     meter: Meter
     before: Figures
+    losses: Losses | None = None
+    prices: dict[frozenset[tuple[int, int]], dict[str, float]] = field(default_factory=dict)
 
     def removal(self, levels: Levels) -> dict[int, list[int]]:
         """The channels that go at these levels."""
         return take(self.ranking, self.groups, levels)
 
     def saved(self, levels: Levels) -> dict[str, float]:
-        """Fraction of each unit that these levels save."""
-        after = self.meter.measure(self.removal(levels))
-        return {
-            unit: (figure(self.before) - figure(after)) / max(figure(self.before), 1)
-            for unit, figure in UNITS.items()
-        }
+        """Fraction of each unit that these levels save; units without a figure are left out."""
+        key = frozenset((tie, level) for tie, level in levels.items() if level)
+        if key not in self.prices:
+            after = self.meter.measure(self.removal(levels))
+            figures = {u: (figure(self.before), figure(after)) for u, figure in UNITS.items()}
+            self.prices[key] = {
+                unit: (whole - left) / max(whole, 1)
+                for unit, (whole, left) in figures.items()
+                if whole is not None and left is not None
+            }
+        return self.prices[key]
 
     def meets(self, levels: Levels) -> bool:
         """Whether every goal is met."""
@@ -66,6 +68,15 @@ class Problem:
                     f"reachable with these groups{left if count else ''}; ask for less"
                 )
 
+    def known_losses(self, why: str) -> Losses:
+        """The losses. Raises OptionError, naming who asked, if no analysis was given."""
+        if self.losses is None:
+            raise OptionError(
+                f"{why} needs a sensitivity analysis: give curves=psvit.sensitivity(...), or "
+                "--data or --sensitivity FILE on the command line"
+            )
+        return self.losses
+
 
 Method = Callable[[Problem], Levels]
 """Decides how many channels a cell each tie gives up. Raises BudgetError if it cannot."""
@@ -75,39 +86,51 @@ def pose(
     graph: Graph,
     groups: Groups,
     scores: Scores,
-    goals: Mapping[str, float],
+    goals: Mapping[str, float | str],
     align: int = 1,
     min_keep: int = 1,
+    curves: Curves | None = None,
+    meter: Meter | None = None,
 ) -> Problem:
-    """Read everything that a method needs, once. Raises OptionError as ``allocate`` does."""
+    """Read everything that a method needs, once. Raises OptionError as ``allocate`` does.
+
+    ``meter``: one that was prepared with firing rates, for budgets in sops or energy.
+    """
+    budgets = read_budgets(goals)
     ladders = build_ladders(graph, groups, align, min_keep)
-    meter = prepare(graph, groups)
+    meter = meter or prepare(graph, groups)
     ranking = {g.id: rank(g, scores) for g in groups if g.tie in ladders.rungs}
-    return Problem(groups, ladders, goals, ranking, meter, meter.measure({}))
+    before = meter.measure({})
+    fractions = {unit: _fraction(unit, budget, before) for unit, budget in budgets.items()}
+    losses = None
+    if curves is not None:
+        _check_same_model(graph, curves)
+        losses = read_losses(curves, groups, ladders)
+    return Problem(groups, ladders, fractions, ranking, meter, before, losses)
 
 
-def check_goals(save: Mapping[str, float]) -> dict[str, float]:
-    """The goals as floats. Raises OptionError unless each is a unit and a fraction in (0, 1)."""
-    if not save:
-        raise OptionError("no budget was given, expected e.g. save={'memory': 0.224}")
-    goals: dict[str, float] = {}
-    fraction: Any  # whatever the user gave
-    for unit, fraction in save.items():
-        if unit not in UNITS:
-            raise OptionError(f"a budget cannot be in {unit!r}, expected one of {', '.join(UNITS)}")
-        if isinstance(fraction, bool) or not isinstance(fraction, Real):
-            raise OptionError(
-                f"the budget for {unit} is {fraction!r}, expected the fraction to save as a number"
-            )
-        value = float(fraction)
-        if not 0 < value < 1:  # also refuses NaN
-            hint = f" (for {value:g} % give {value / 100:g})" if 1 < value < 100 else ""
-            raise OptionError(
-                f"the budget for {unit} is {fraction!r}, expected the fraction to save, "
-                f"above 0 and below 1{hint}"
-            )
-        goals[unit] = value
-    return goals
+def _fraction(unit: str, budget: Budget, before: Figures) -> float:
+    whole = UNITS[unit](before)
+    if whole is None:
+        raise OptionError(
+            f"a budget in {unit} needs the firing rates of the model: give data to measure them on"
+        )
+    if isinstance(budget, Share):
+        return budget.fraction
+    if budget.figure >= whole:
+        raise BudgetError(
+            f"cannot save {budget.text} of {unit}: the whole model has {whole:,.0f} "
+            f"({budget.text} is {budget.figure:,.0f}); ask for less"
+        )
+    return budget.figure / whole
+
+
+def _check_same_model(graph: Graph, curves: Curves) -> None:
+    if curves.fingerprint != fingerprint(graph):
+        raise OptionError(
+            f"the sensitivity analysis belongs to another model (fingerprint {curves.fingerprint}, "
+            f"this model has {fingerprint(graph)}): run it on this model"
+        )
 
 
 def check_method(method: str, known: Mapping[str, Method]) -> None:

@@ -1,0 +1,151 @@
+"""A bound on the accuracy lost: hold it under the budgets given, or find the smallest model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from psvit.allocate.choose import Levels
+from psvit.allocate.events import highest
+from psvit.allocate.interaction import Measure
+from psvit.allocate.losses import Losses
+from psvit.allocate.problem import Method, Problem, floor_percent
+from psvit.errors import BudgetError, OptionError
+
+PRECISION = 1 / 256
+"""To this share of what is reachable the smallest model is found."""
+
+BACK_OFF = 0.9
+"""What is saved is multiplied by this as long as measuring finds too much accuracy lost."""
+
+ATTEMPTS = 12
+"""Measurements at most before a bound counts as out of reach."""
+
+Drop = Callable[[Levels], float]
+
+
+def read_bound(
+    losses: Losses | None, max_drop: float | None, min_accuracy: float | None
+) -> float | None:
+    """The accuracy that may be lost, a fraction; None without a bound.
+
+    ``max_drop`` and ``min_accuracy`` are fractions of all images, at most one of them given.
+    Raises OptionError for a bound that is no such number or above the dense accuracy.
+    """
+    if max_drop is None and min_accuracy is None:
+        return None
+    if max_drop is not None and min_accuracy is not None:
+        raise OptionError("max_drop and min_accuracy were both given, expected one of them")
+    name = "max_drop" if min_accuracy is None else "min_accuracy"
+    value = max_drop if min_accuracy is None else min_accuracy
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise OptionError(
+            f"{name} is {value!r}, expected a fraction from 0 to 1 (0.01 is one point)"
+        )
+    if min_accuracy is None:
+        return float(value)
+    dense = None if losses is None else losses.dense_accuracy
+    if dense is None:
+        raise OptionError(
+            "min_accuracy needs a sensitivity analysis on data with labels: give labelled data, "
+            "or leave the bound out"
+        )
+    if value > dense:
+        raise OptionError(
+            f"min_accuracy is {value:.2%}, above the {dense:.2%} of the model before pruning: "
+            "ask for less"
+        )
+    return dense - float(value)
+
+
+def hold_bound(problem: Problem, method: Method, bound: float, measure: Measure | None) -> Levels:
+    """The levels of ``method`` for the goals, if they lose at most ``bound``.
+
+    ``measure`` gives the accuracy lost on images that the curves did not see; without it the
+    prediction counts. Raises BudgetError that says by which the plan fails and what fits.
+    """
+    drop, how = _drop_of(problem, measure)
+    levels = method(problem)
+    lost = drop(levels)
+    if lost <= bound:
+        return levels
+    goals = " and ".join(f"{goal:.2%} of {unit}" for unit, goal in problem.goals.items())
+    share = _largest(lambda s: _fits(scale_goals(problem, s), method, drop, bound), PRECISION)
+    scaled = problem.saved(method(scale_goals(problem, share))) if share else {}
+    fits = ", ".join(f"{floor_percent(scaled.get(u, 0.0))} of {u}" for u in problem.goals)
+    raise BudgetError(
+        f"cannot save {goals} within {bound * 100:.2f} points of accuracy: the bound on accuracy "
+        f"binds, this plan is {how} to lose {lost * 100:.2f} points; within it about {fits} can "
+        "be saved"
+    )
+
+
+def smallest_within(
+    problem: Problem, method: Method, bound: float, measure: Measure | None
+) -> Levels:
+    """The levels of ``method`` that save the most memory and lose at most ``bound``.
+
+    The saving is bisected on what the curves predict (on ``measure`` without them), then the
+    plan is measured and backs off until the bound holds. Raises BudgetError if none holds it.
+    """
+    most = problem.saved(highest(problem))["memory"]
+    predicts = problem.losses is not None and problem.losses.drop is not None
+    predicted, _ = _drop_of(problem, None if predicts else measure)
+    checked, how = _drop_of(problem, measure)
+
+    def at(share: float) -> Problem:
+        return replace(problem, goals={"memory": share * most})
+
+    share = _largest(lambda s: _fits(at(s), method, predicted, bound), PRECISION)
+    lowest = float("inf")
+    for _ in range(ATTEMPTS):
+        if not share:
+            break
+        levels = method(at(share))
+        lost = checked(levels)
+        if lost <= bound:
+            return levels
+        lowest = min(lowest, lost)
+        share *= BACK_OFF
+    found = f"the least found was {lowest * 100:.2f}" if lowest < float("inf") else "none was found"
+    raise BudgetError(
+        f"no smaller model is {how} to lose at most {bound * 100:.2f} points of accuracy: {found}; "
+        "allow more, or give more data"
+    )
+
+
+def scale_goals(problem: Problem, share: float) -> Problem:
+    """The problem with every goal multiplied."""
+    goals: Mapping[str, float] = {unit: share * goal for unit, goal in problem.goals.items()}
+    return replace(problem, goals=goals)
+
+
+def _fits(problem: Problem, method: Method, drop: Drop, bound: float) -> bool:
+    return drop(method(problem)) <= bound
+
+
+def _drop_of(problem: Problem, measure: Measure | None) -> tuple[Drop, str]:
+    """How the accuracy lost is told, and the word for it."""
+    if measure is not None:
+        return lambda levels: measure(problem.removal(levels)), "measured"
+    if problem.losses is None or problem.losses.drop is None:
+        raise OptionError(
+            "a bound on accuracy needs a sensitivity analysis on data with labels: give labelled "
+            "data, or leave the bound out"
+        )
+    losses = problem.losses
+    return lambda levels: losses.predict_drop(levels) or 0.0, "predicted"
+
+
+def _largest(fits: Callable[[float], bool], precision: float) -> float:
+    """About the largest share in (0, 1] that fits, or 0 if none is found; larger fits worse."""
+    if fits(1.0):
+        return 1.0
+    low, high = 0.0, 1.0
+    while high - low > precision:
+        middle = (low + high) / 2
+        if fits(middle):
+            low = middle
+        else:
+            high = middle
+    return low
