@@ -97,6 +97,8 @@ def smallest_within(
         return replace(problem, goals={"memory": share * most})
 
     share = _largest(lambda s: _fits(at(s), method, predicted, bound), PRECISION)
+    if measure is not None:  # a prediction that finds nothing within the bound may be wrong
+        share = max(share, PRECISION)
     lowest = float("inf")
     for _ in range(ATTEMPTS):
         if not share:
