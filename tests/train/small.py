@@ -25,7 +25,7 @@ def small_model() -> nn.Module:
     """Convolution, batch norm and dropout: buffers, and a random state of its own."""
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3),
+        nn.Conv2d(1, 4, 3, bias=False),
         nn.BatchNorm2d(4),
         nn.ReLU(),
         nn.Flatten(),

@@ -41,6 +41,7 @@ def test_a_run_has_at_least_one_step_and_warms_up_for_half_of_it_at_most() -> No
         {"ema": -0.1},
         {"clip": -1},
         {"seed": -1},
+        {"early_T": 2},
     ],
     ids=lambda wrong: next(iter(wrong)),
 )

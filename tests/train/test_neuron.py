@@ -44,9 +44,11 @@ def test_spikes_and_gradients_are_those_of_the_stock_neuron(
     torch.testing.assert_close(fast_grad, stock_grad, rtol=1e-5, atol=1e-6)
 
 
-def test_a_whole_model_has_the_same_logits_and_gradients() -> None:
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_a_whole_model_has_the_same_logits_and_gradients(layout: torch.memory_format) -> None:
     torch.manual_seed(0)
     model = build("sdt-cifar10", weights=False, embed_dims=32, depths=1).train()
+    model.to(memory_format=layout)
     x = torch.randn(2, 3, 32, 32)
     results = []
     for fast in (False, True):

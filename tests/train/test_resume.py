@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from psvit.errors import CheckpointError, OutputError
+from psvit.errors import CheckpointError, ModelError, OutputError
 from psvit.train import Augment, FromLoader, TrainConfig, TrainingData, TrainingError, fit, loop
 from psvit.train.checkpoint import CHECKPOINT, LOG, write_atomically
 from psvit.train.progress import Status
@@ -69,12 +69,13 @@ def test_a_killed_job_resumes_to_the_same_loss_curve_and_weights(
 def test_a_job_killed_over_and_over_resumes_to_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = fit(small_model(), small_data(), CONFIG)
+    config = dataclasses.replace(CONFIG, log_steps=3)  # lines that span a kill
+    expected = fit(small_model(), small_data(), config)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     for step in (2, 5, 6, 14):
         with pytest.raises(Stop):
-            fit(small_model(), small_data(), CONFIG, out=tmp_path, progress=_stop_at(step))
-    assert _curve(fit(small_model(), small_data(), CONFIG, out=tmp_path)) == _curve(expected)
+            fit(small_model(), small_data(), config, out=tmp_path, progress=_stop_at(step))
+    assert _curve(fit(small_model(), small_data(), config, out=tmp_path)) == _curve(expected)
 
 
 def test_a_loader_resumes_inside_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +173,43 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
         write_atomically(place, b"new")
     assert place.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["state"]
+
+
+def test_early_steps_run_fewer_time_steps_and_the_monitor_runs_all() -> None:
+    class Steps(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.T, self.body, self.seen = 4, small_model(), []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.seen.append((self.T, self.training))
+            return self.body(x)
+
+    def monitor(model: torch.nn.Module) -> float:
+        model(torch.zeros(2, 1, 6, 6))
+        return 0.0
+
+    model = Steps()
+    config = TrainConfig(epochs=3, batch=8, early_T=2, early_share=0.4)
+    fit(model, small_data(), config, monitor=monitor)
+    assert [T for T, training in model.seen if training] == [2] * 6 + [4] * 9
+    assert [T for T, training in model.seen if not training] == [4] * 3
+    assert model.T == 4
+
+
+def test_fewer_time_steps_need_a_model_that_has_some() -> None:
+    config = TrainConfig(epochs=1, batch=8, early_T=2, early_share=0.4)
+    with pytest.raises(ModelError, match="attribute T"):
+        fit(small_model(), small_data(), config)
+
+
+def test_channels_last_trains_the_same_model_and_leaves_no_trace() -> None:
+    models = small_model(), small_model()
+    for model, channels_last in zip(models, (False, True), strict=True):
+        fit(model, small_data(), dataclasses.replace(CONFIG, channels_last=channels_last))
+    for one, other in zip(*(m.state_dict().values() for m in models), strict=True):
+        assert other.is_contiguous()
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_a_loss_that_is_no_number_ends_the_run() -> None:

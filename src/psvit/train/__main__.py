@@ -34,12 +34,21 @@ _NUMBERS = {
     "ema": "decay of the moving average of the weights, 0 for none",
     "bn_batches": "batches to measure batch-norm statistics on at the end, 0 to keep them",
     "log_steps": "steps to a line of the log, 0 for an epoch",
+    "early_T": "time steps in the early part of training, 0 for the model's own",
+    "early_share": "share of the steps that is the early part",
     "seed": "seed of the weights, the order and the augmentation",
 }
 _AUGMENT = {
     "crop": "random shift, pixels",
     "erase": "probability of erasing a rectangle",
     "mixup": "alpha of blending images, 0 for none",
+}
+
+
+_SWITCHES = {
+    "bf16": "bfloat16 autocast",
+    "channels_last": "order in memory that convolutions on CPUs are faster in",
+    "flip": "mirror half of the images",
 }
 
 
@@ -101,10 +110,14 @@ def _parser() -> argparse.ArgumentParser:
         owner = TrainConfig if name in _NUMBERS else Augment
         kind = {f.name: f.type for f in dataclasses.fields(owner)}[name]
         parser.add_argument(
-            f"--{name.replace('_', '-')}", type=int if kind == "int" else float, help=text
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            type=int if kind == "int" else float,
+            help=text,
         )
-    for name, text in {"bf16": "bfloat16 autocast", "flip": "mirror half of the images"}.items():
-        parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=text)
+    for name, text in _SWITCHES.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, help=text)
     return parser
 
 
@@ -113,7 +126,7 @@ def _config(options: argparse.Namespace) -> TrainConfig:
     preset = preset_of(options.name)
     given = {k: v for k, v in vars(options).items() if v is not None}
     how = {k: given[k] for k in (*_AUGMENT, "flip") if k in given}
-    rest = {k: given[k] for k in (*_NUMBERS, "bf16") if k in given}
+    rest = {k: given[k] for k in (*_NUMBERS, "bf16", "channels_last") if k in given}
     return dataclasses.replace(preset, augment=dataclasses.replace(preset.augment, **how), **rest)
 
 

@@ -42,6 +42,10 @@ class TrainConfig:
     that is evaluated and kept (0: none). ``log_steps``: steps to a log line (0: one an epoch).
     ``bn_batches``: after the last step, batch-norm statistics are measured afresh over so many
     batches of plain training images (0: keep the running ones).
+
+    ``early_share`` of the steps runs ``early_T`` time steps in place of the model's own, which
+    is cheaper by as much and costs little: the rest is enough to get used to all of them.
+    ``channels_last`` is the order in memory that convolutions on CPUs are faster in.
     """
 
     epochs: float = 100.0
@@ -54,6 +58,9 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.0
     bf16: bool = False
+    channels_last: bool = False
+    early_T: int = 0
+    early_share: float = 0.0
     bn_batches: int = 0
     log_steps: int = 0
     seed: int = 0
@@ -69,6 +76,7 @@ class TrainConfig:
             "clip": self.clip,
             "bn_batches": self.bn_batches,
             "log_steps": self.log_steps,
+            "early_T": self.early_T,
             "seed": self.seed,
         }
         for name, value in natural.items():
@@ -77,9 +85,15 @@ class TrainConfig:
             "floor": self.floor,
             "label_smoothing": self.label_smoothing,
             "ema": self.ema,
+            "early_share": self.early_share,
         }
         for name, value in shares.items():
             _require(0 <= value < 1, f"{name} is {value}, expected 0 or more, less than 1")
+
+        _require(
+            bool(self.early_T) == bool(self.early_share),
+            f"early_T is {self.early_T} and early_share {self.early_share}, expected both or none",
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from psvit.errors import PsvitError
+from psvit.errors import ModelError, PsvitError
 from psvit.evaluate.accuracy import logits_of
 from psvit.neurons import reset_state
 from psvit.train.augment import augment, blend_labels, mixup
@@ -91,8 +92,10 @@ class _Run:
         loss: Loss | None,
         device: torch.device,
     ) -> None:
-        self.model, self.data, self.config, self.folder = model.to(device), data, config, folder
-        self.device = device
+        self.model = model.to(device)
+        if config.channels_last:
+            _lay_out(model, torch.channels_last)
+        self.data, self.config, self.folder, self.device = data, config, folder, device
         self.loss = loss if loss is not None else self._cross_entropy
         self.steps = total_steps(config, data.steps)
         self.step = 0
@@ -185,7 +188,11 @@ class _Run:
         if how.mixup:
             images, partner, share = mixup(images, how.mixup, rng)
         reset_state(self.model)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16):
+        early = self.step < config.early_share * self.steps
+        with (
+            time_steps(self.model, config.early_T if early else 0),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16),
+        ):
             logits = logits_of(self.model, images).float()
         targets = labels
         if how.mixup:
@@ -266,7 +273,27 @@ class _Run:
             plain = self.data.epoch(self.config.seed, math.ceil(self.config.epochs) + 1)
             remeasure_bn(self.model, islice(plain, self.config.bn_batches), self.device)
         reset_state(self.model)
+        if self.config.channels_last:
+            _lay_out(self.model, torch.contiguous_format)
         self.model.eval()
+
+
+@contextmanager
+def time_steps(model: nn.Module, steps: int) -> Iterator[None]:
+    """Within the block, repeat images over ``steps`` time steps; 0: as many as the model does."""
+    own = getattr(model, "T", None)
+    if steps and not isinstance(own, int):
+        raise ModelError(
+            "early_T changes the attribute T of the model, which has none: train it without early_T"
+        )
+    module: Any = model
+    try:
+        if steps:
+            module.T = steps
+        yield
+    finally:
+        if steps:
+            module.T = own
 
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -276,6 +303,10 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, A
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def _lay_out(model: Any, layout: torch.memory_format) -> None:
+    model.to(memory_format=layout)  # torch's types know no such call
 
 
 def _copy(model: nn.Module) -> dict[str, torch.Tensor]:

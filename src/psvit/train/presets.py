@@ -7,6 +7,19 @@ from types import MappingProxyType
 
 from psvit.train.config import Augment, TrainConfig
 
+_CIFAR10 = TrainConfig(
+    epochs=60,
+    batch=128,
+    lr=2e-3,
+    weight_decay=0.05,
+    warmup=3,
+    bn_batches=100,
+    channels_last=True,
+    early_T=2,
+    early_share=0.6,
+    augment=Augment(crop=4, flip=True),
+)
+
 PRESETS: Mapping[str, TrainConfig] = MappingProxyType(
     {
         "spikformer-digits": TrainConfig(
@@ -18,12 +31,8 @@ PRESETS: Mapping[str, TrainConfig] = MappingProxyType(
             bn_batches=22,
             augment=Augment(crop=2),
         ),
-        "spikformer-cifar10": TrainConfig(
-            epochs=60, batch=128, lr=2e-3, augment=Augment(crop=4, flip=True)
-        ),
-        "sdt-cifar10": TrainConfig(
-            epochs=60, batch=128, lr=2e-3, augment=Augment(crop=4, flip=True)
-        ),
+        "spikformer-cifar10": _CIFAR10,
+        "sdt-cifar10": _CIFAR10,
     }
 )
 
