@@ -118,9 +118,9 @@ def sensitivity(
     ).with_recipe_of(loaded, model)
     train = options.open(data, "train", only=True, limit=n)
     if train.info.images is not None and train.info.images < n:
+        most = train.info.images
         raise OptionError(
-            f"--n is {n}, but {data} has {train.info.images} training images: ask for at most as "
-            "many"
+            f"--n is {n}, but {data} has {most} images to train on: ask for {most} or fewer"
         )
     example = example_input(loaded, model, None, train)
     check_fit(loaded, example, [train])

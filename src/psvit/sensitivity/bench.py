@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from psvit.capture.copying import private_copy
-from psvit.cost import Meter, prepare
+from psvit.cost import Meter
 from psvit.errors import DataError, ModelError
 from psvit.evaluate import wilson
 from psvit.neurons import reset_state
@@ -72,7 +72,7 @@ class Job:
         return self.start, self.trial.tie, self.trial.removed
 
 
-def set_up(graph: Graph, groups: Groups, sample: Sample, seed: int, device: torch.device) -> Bench:
+def set_up(graph: Graph, meter: Meter, sample: Sample, seed: int, device: torch.device) -> Bench:
     """Copy the model to ``device``, run it unpruned, and check its recording on these images.
 
     Raises ModelError if the forward fails or the recording does not reproduce it, DataError for
@@ -91,7 +91,6 @@ def set_up(graph: Graph, groups: Groups, sample: Sample, seed: int, device: torc
             prefix.at(batch, 0)  # the same random numbers again
             expected = log_probabilities(_forward(root, images), len(images))
             _check_recording(graph, logs[-1], expected)
-    meter = prepare(graph, groups)
     dense, right = replace(meter.measure({}), n=sample.n), None
     if sample.labels is not None:
         right = _right(logs, sample.labels)
@@ -144,7 +143,7 @@ def measure(bench: Bench, job: Job, ran: Callable[[int], None]) -> Point:
         accuracy_drop_high=drop_high,
         rate_drift=drift(bench.rates, activity.rates()),
         potential_drift=drift(bench.potentials, activity.potentials()),
-        saved=_saved(bench.dense, bench.meter.measure(trial.removal)),
+        saved=saved_between(bench.dense, bench.meter.measure(trial.removal)),
     )
 
 
@@ -161,7 +160,8 @@ def _right(logs: list[torch.Tensor], labels: tuple[torch.Tensor, ...]) -> torch.
     return torch.cat([log.argmax(1) == y for log, y in zip(logs, labels, strict=True)])
 
 
-def _saved(before: Figures, after: Figures) -> dict[str, float]:
+def saved_between(before: Figures, after: Figures) -> dict[str, float]:
+    """Unit -> figure before minus figure after, of every unit that both have."""
     saved = {}
     for unit, figure in SAVED.items():
         old, new = figure(before), figure(after)

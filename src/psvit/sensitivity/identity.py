@@ -51,7 +51,8 @@ def difference(
         return f"it is of another model ({found_fingerprint}, this one is {fingerprint})"
     found = found_settings if isinstance(found_settings, Mapping) else {}
     # hashes last: that n differs says more than that the images do
-    for key in sorted({*settings, *found}, key=lambda k: (k in HASHES, str(k))):
+    plain = sorted({*map(str, settings), *map(str, found)} - set(HASHES))
+    for key in (*plain, *HASHES):
         if settings.get(key) != found.get(key):
             if key in HASHES:
                 return HASHES[key]

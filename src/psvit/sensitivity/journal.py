@@ -88,7 +88,7 @@ def _whole_lines(path: Path) -> bytes:
         return b""
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror}") from error
-    if data and not data.startswith(b'{"' + _KEY.encode()[: len(data) - 2]):
+    if not data.startswith(f'{{"{_KEY}'.encode()[: len(data)]):
         raise _no_journal(path)
     return data[: data.rfind(b"\n") + 1]
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from psvit.cost import Meter, prepare
 from psvit.errors import ModelError
 from psvit.groups import fingerprint
 from psvit.records import Curves, Graph, Groups, Scores
-from psvit.sensitivity.bench import job_of, measure, set_up
+from psvit.sensitivity.bench import job_of, measure, saved_between, set_up
 from psvit.sensitivity.identity import channels_hash, weights_hash
 from psvit.sensitivity.journal import open_journal
 from psvit.sensitivity.sample import read_sample
@@ -35,6 +36,7 @@ def sensitivity(
     progress: Progress | None = None,
     device: str | torch.device = "cpu",
     settings: Mapping[str, Any] | None = None,
+    meter: Meter | None = None,
 ) -> Curves:
     """For each tie of groups and each ratio: the effect of pruning it alone, and what it saves.
 
@@ -47,6 +49,8 @@ def sensitivity(
     draw random numbers. ``journal``: a file to keep finished points in; if it exists, the
     analysis goes on from it, and it stays. ``progress`` hears of images run and to run.
     ``settings``: more to keep in ``Curves.settings``, such as the names of data and saliency.
+    ``meter``: what prices removals, if not ``psvit.cost.prepare(graph, groups)``: one that has
+    seen the model fire knows SOPs and energy too.
 
     The model is not touched, and the random state is restored. Points are measured on the
     unpruned model with zeroed slices, and run only from the first layer that changed.
@@ -60,6 +64,7 @@ def sensitivity(
         )
     sample = read_sample(batches, n, labels)
     trials = list_trials(graph, groups, scores, ratios)
+    meter = meter or prepare(graph, groups)
     mark = fingerprint(graph)
     known = {
         **(settings or {}),
@@ -70,6 +75,7 @@ def sensitivity(
         "images": sample.digest,
         "weights": weights_hash(graph),
         "channels": channels_hash(trials),
+        "units": list(saved_between(meter.measure({}), meter.measure({}))),
         "left_out": list(trials.left_out),
     }
     place = torch.device(device)
@@ -78,7 +84,7 @@ def sensitivity(
         torch.no_grad(),
         torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
     ):
-        bench = set_up(graph, groups, sample, seed, place)
+        bench = set_up(graph, meter, sample, seed, place)
         todo = [t for t in trials.items if (t.tie, t.removed) not in done.points]
         jobs = sorted((job_of(bench, groups, t) for t in todo), key=lambda job: job.order)
         tell = _count(len(todo) * n, progress)
