@@ -17,6 +17,10 @@ SURFACE = {
     "models": ["--json"],
     "inspect": [*MODEL, "--input-shape", "--seed", "--json"],
     "evaluate": [*MODEL, *DATA, "--seed", "--json"],
+    "sensitivity": [
+        *MODEL, *(option for option in DATA if option != "--limit"), "-o/--out", "--grid", "--n",
+        "--saliency", "--no-labels", "--seed", "--force", "--json",
+    ],
     "prune": [
         *MODEL, *DATA, "-o/--out", "--save", "--eval-data", "--saliency", "--method", "--align",
         "--input-shape", "--seed", "--force", "--json",
