@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from psvit.capture import capture
 from psvit.cost import measure, uncounted
 from psvit.cost.einsum import einsum_macs
-from psvit.cost.macs import batch_size
+from psvit.cost.macs import batch_axis, batch_size
 from psvit.records import Graph, Group, Groups, InputSpec, Labels, Slot
 
 NO_GROUPS = Groups((), (), Labels({"eval": {}}, np.zeros(0, dtype=np.int64), {}, {}))
@@ -149,6 +150,29 @@ def test_which_axis_is_the_batch(
         node.meta["shape"] = output
     forward.output((node,))
     assert batch_size(Graph(nn.Identity(), {"eval": forward}, (InputSpec(shape),))) == images
+
+
+@pytest.mark.parametrize(
+    ("shape", "output", "axis"),
+    [
+        ((2, 2, 8, 8), (2, 10), 0),
+        ((4, 2, 8), (2, 10), 1),
+        ((3, 3, 1, 8, 8), (3, 10), 1),
+        ((4, 2, 1, 8, 8), (4, 2, 10), 1),
+        ((2, 4, 1, 8, 8), (4, 2, 10), 0),
+    ],
+)
+def test_the_batch_axis(shape: tuple[int, ...], output: tuple[int, ...], axis: int) -> None:
+    forward = fx.Graph()
+    node = forward.placeholder("x")
+    node.meta["shape"] = output
+    forward.output(node)
+    assert batch_axis(Graph(nn.Identity(), {"eval": forward}, (InputSpec(shape),))) == axis
+
+
+def test_a_model_that_is_a_layer_itself_is_counted() -> None:
+    graph = capture(nn.Linear(3, 5), torch.rand(2, 3), check=False)
+    assert measure(graph, NO_GROUPS, {}).macs == 15
 
 
 def test_a_kernel_given_to_a_function_shrinks_with_its_slots() -> None:

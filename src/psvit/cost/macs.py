@@ -187,18 +187,17 @@ def count_macs(
 def list_operations(graph: Graph, labels: Labels, tensors: Tensors) -> tuple[Operation, ...]:
     """Every node of the eval forward that a rule counts."""
     images = batch_size(graph)
-    from_input: set[fx.Node] = set()
+    from_input = nodes_from_input(graph)
     operations: list[Operation] = []
     for node in graph.forwards["eval"].nodes:
-        if node.op == "placeholder" or any(n in from_input for n in node.all_input_nodes):
-            from_input.add(node)
         rule = _rule_of(graph, node)
         if rule is not None and "shape" in node.meta:
             operations.append(
                 Operation(
                     node=node,
                     rule=rule,
-                    weight=tensors.first_name[f"{node.target}.weight"]
+                    # the model itself may be the layer, and has no name then
+                    weight=tensors.first_name[f"{node.target}.weight".lstrip(".")]
                     if node.op == "call_module"
                     else None,
                     images=images if node in from_input else 1,
@@ -209,23 +208,45 @@ def list_operations(graph: Graph, labels: Labels, tensors: Tensors) -> tuple[Ope
     return tuple(operations)
 
 
+def nodes_from_input(graph: Graph) -> frozenset[fx.Node]:
+    """The nodes of the eval forward in which an input takes part."""
+    found: set[fx.Node] = set()
+    for node in graph.forwards["eval"].nodes:
+        if node.op == "placeholder" or any(n in found for n in node.all_input_nodes):
+            found.add(node)
+    return frozenset(found)
+
+
 def batch_size(graph: Graph) -> int:
-    """Number of images in the example inputs: the size of the batch axis of the first one.
+    """Number of images in the example inputs: the size of the batch axis of the first one."""
+    shape = _first_shape(graph)
+    return max(shape[batch_axis(graph)], 1)
+
+
+def batch_axis(graph: Graph) -> int:
+    """Which axis of the first input counts images.
 
     That is its first axis, unless the output says that the first holds T steps. Of inputs
     ``[T, B, ...]`` an output ``[B, K]`` has the size of the second axis; an output
     ``[T, B, K]`` of images with steps, ``[T, B, C, H, W]`` or ``[B, T, C, H, W]``, has both
-    sizes, and B in the second place as SpikingJelly lays tensors out.
+    sizes, and B in the second place as SpikingJelly lays tensors out. If both axes have the same
+    size, only five axes speak for steps.
     """
-    shape = next((spec.shape for spec in graph.inputs if spec.shape), (1,))
+    shape = _first_shape(graph)
     output = _output_shape(graph)
     if len(shape) < 3 or not output:
-        return max(shape[0], 1)
+        return 0
     first, second = shape[:2]
     if len(shape) == 5 and len(output) > 2 and sorted(output[:2]) == sorted((first, second)):
-        return max(output[1], 1)
-    steps_first = output[0] == second and (len(output) == 2 or len(shape) == 5)
-    return max(second if steps_first else first, 1)
+        return 0 if output[1] == first and first != second else 1
+    steps_first = output[0] == second and (
+        len(shape) == 5 or (len(output) == 2 and first != second)
+    )
+    return int(steps_first)
+
+
+def _first_shape(graph: Graph) -> Shape:
+    return next((spec.shape for spec in graph.inputs if spec.shape), (1,))
 
 
 def _output_shape(graph: Graph) -> Shape:
@@ -252,8 +273,8 @@ def uncounted(graph: Graph) -> tuple[str, ...]:
             weighty = any(p.ndim > 1 for p in module.parameters())
             if weighty and not isinstance(module, FREE_LAYERS):
                 found[f"{node.target} ({type(module).__name__})"] = None
-        elif _operation_name(node) in HEAVY_FUNCTIONS:
-            found[f"{node.name} ({_operation_name(node)})"] = None
+        elif operation_name(node) in HEAVY_FUNCTIONS:
+            found[f"{node.name} ({operation_name(node)})"] = None
     return tuple(found)
 
 
@@ -261,10 +282,10 @@ def _rule_of(graph: Graph, node: fx.Node) -> Rule | None:
     if node.op == "call_module":
         module = graph.module.get_submodule(str(node.target))
         return next((MAC_RULES[t] for t in type(module).__mro__ if t in MAC_RULES), None)
-    return MAC_RULES.get(_operation_name(node))
+    return MAC_RULES.get(operation_name(node))
 
 
-def _operation_name(node: fx.Node) -> str:
+def operation_name(node: fx.Node) -> str:
     """``matmul`` for ``torch.matmul``, ``Tensor.matmul`` and ``@`` alike; "" for user code."""
     if node.op == "call_method":
         return str(node.target).strip("_")
