@@ -5,10 +5,23 @@
     measure(graph, groups, removal)          the two in one call
     uncounted(graph)                         operations with weights that no rule counts
 
+and what it fires, from data:
+
+    observe(graph, images, groups) -> Activity     once: runs the model; ``Activity.rates``
+    prepare(graph, groups, activity) -> Meter      its figures have SOPs and energy as well
+    energy_pj(macs, sops), layer_energy_pj(rates)  the convention of the field
+
 A new unit is a function in a file of its own and a field of ``Figures``.
 """
 
-from psvit.cost.macs import MAC_RULES, uncounted
-from psvit.cost.measure import Meter, measure, prepare
-
-__all__ = ["MAC_RULES", "Meter", "measure", "prepare", "uncounted"]
+from psvit.cost.energy import energy_pj as energy_pj
+from psvit.cost.energy import layer_energy_pj as layer_energy_pj
+from psvit.cost.macs import MAC_RULES as MAC_RULES
+from psvit.cost.macs import uncounted as uncounted
+from psvit.cost.measure import Meter as Meter
+from psvit.cost.measure import measure as measure
+from psvit.cost.measure import prepare as prepare
+from psvit.cost.observe import observe as observe
+from psvit.cost.rates import LayerRate as LayerRate
+from psvit.cost.rates import Rates as Rates
+from psvit.cost.sops import Activity as Activity

@@ -22,8 +22,7 @@ def einsum_macs(equation: str, shapes: list[Shape]) -> int:
     terms = left.split(",")
     sizes: dict[str, int] = {}
     letters: list[set[str]] = []
-    for term, shape in zip(terms, shapes, strict=True):
-        named = _letters(term, len(shape))
+    for named, shape in zip(einsum_letters(equation, shapes), shapes, strict=True):
         letters.append(set(named))
         for letter, size in zip(named, shape, strict=True):
             sizes[letter] = max(size, sizes.get(letter, 1))
@@ -37,6 +36,16 @@ def einsum_macs(equation: str, shapes: list[Shape]) -> int:
         total += prod(sizes[letter] for letter in part)
         done = part & later
     return total
+
+
+def einsum_letters(equation: str, shapes: list[Shape]) -> list[list[str]]:
+    """The letter of each axis of each operand.
+
+    >>> einsum_letters("...c,cd->...d", [(2, 5, 3), (3, 4)])
+    [['...2', '...1', 'c'], ['c', 'd']]
+    """
+    terms = equation.replace(" ", "").partition("->")[0].split(",")
+    return [_letters(term, len(shape)) for term, shape in zip(terms, shapes, strict=True)]
 
 
 def _letters(term: str, rank: int) -> list[str]:
