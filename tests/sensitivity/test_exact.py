@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 import psvit
+from psvit.cost import measure
 from psvit.neurons import reset_state
 from psvit.records import Curves
 from psvit.rewrite import zeroed
@@ -14,7 +17,7 @@ from psvit.sensitivity import prefix as prefix_file
 from psvit.sensitivity import program as program_file
 from psvit.sensitivity import trials as trials_file
 from tests.laws.support import ready
-from tests.sensitivity.tiny import GRID, Noisy, Spiking, Tiny, Writes, tiny
+from tests.sensitivity.tiny import GRID, Noisy, Spiking, Steps, Tiny, Writes, tiny
 
 ZOO_CASES = (
     "spikformer_t4", "fused_reshape", "loop_t4", "temporal_shift_t4", "user_plif_t4", "grouped",
@@ -72,7 +75,7 @@ def check(case: Tiny, curves: Curves) -> None:
         assert point.accuracy_drop_low <= point.accuracy_drop <= point.accuracy_drop_high
 
 
-@pytest.mark.parametrize("model", [Spiking, Writes, Noisy])
+@pytest.mark.parametrize("model", [Spiking, Steps, Writes, Noisy])
 def test_a_point_is_what_the_rewritten_model_shows(model: type[nn.Module]) -> None:
     case = tiny(model)
     curves = case.analyse()
@@ -92,7 +95,7 @@ def test_models_of_the_zoo(name: str) -> None:
     check(case, case.analyse())
 
 
-@pytest.mark.parametrize("model", [Spiking, Writes, Noisy])
+@pytest.mark.parametrize("model", [Spiking, Steps, Writes, Noisy])
 def test_without_room_for_any_prefix_the_result_is_the_same(
     monkeypatch: pytest.MonkeyPatch, model: type[nn.Module]
 ) -> None:
@@ -160,6 +163,17 @@ def test_what_is_saved_is_what_the_rewritten_model_lacks(spiking: Tiny) -> None:
         )
         assert point.saved["macs"] > 0
         assert "sops" not in point.saved  # nothing has measured them
+
+
+def test_a_meter_that_knows_more_units_saves_in_them(spiking: Tiny) -> None:
+    class Knowing:
+        def measure(self, removal: dict[int, list[int]]) -> psvit.Figures:
+            figures = measure(spiking.graph, spiking.groups, removal)
+            return replace(figures, sops=2.5 * figures.macs, energy_pj=0.5 * figures.params)
+
+    for point in spiking.analyse(meter=Knowing()).points:
+        assert point.saved["sops"] == 2.5 * point.saved["macs"] > 0
+        assert point.saved["energy"] == 0.5 * point.saved["params"] > 0
 
 
 def test_the_model_and_the_random_numbers_are_left_alone(spiking: Tiny) -> None:

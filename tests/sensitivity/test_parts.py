@@ -14,7 +14,7 @@ from psvit.records import Curves, Figures, Point
 from psvit.rewrite import zeroed
 from psvit.sensitivity import blocks, prefix, program, tables, trials, zeroing
 from tests.laws.support import ready
-from tests.sensitivity.tiny import Tiny, Writes, tiny
+from tests.sensitivity.tiny import Steps, Tiny, Writes, tiny
 
 
 def counts(spiking: Tiny, *grid: float) -> list[tuple[float, int]]:
@@ -83,18 +83,15 @@ def prepared(case: Tiny) -> program.Program:
 
 
 def test_a_neuron_that_is_called_step_by_step_is_entered_at_its_first_step() -> None:
-    of_zoo = ready("loop_t4")
-    with torch.no_grad():
-        found = program.prepare_program(
-            of_zoo.graph.module, of_zoo.graph.forwards["eval"], of_zoo.case.inputs(2)
-        )
-    calls = [i for i, n in enumerate(found.nodes) if str(n.target).endswith(".lif")]
+    found = prepared(tiny(Steps))
+    names = [str(node.target) for node in found.nodes]
+    calls = [i for i, name in enumerate(names) if name == "blocks.0.2"]
     assert len(calls) == 4
-    first, last = calls[0], calls[-1]
-    assert program.safe_start(found, first) == first
-    assert program.safe_start(found, first + 1) == first
-    assert program.safe_start(found, last) == first
-    assert program.safe_start(found, last + 1) == last + 1
+    assert program.safe_start(found, calls[0]) == calls[0]
+    assert program.safe_start(found, names.index("blocks.1.0")) == calls[0]
+    assert program.safe_start(found, calls[-1]) == calls[0]
+    after = names.index("blocks.1.2", calls[-1]) + 1  # the last call of the last neuron
+    assert program.safe_start(found, after) == after
 
 
 def test_writing_into_live_values_is_seen() -> None:

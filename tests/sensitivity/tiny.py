@@ -42,25 +42,46 @@ class Spiking(nn.Module):
         return self.head(x.mean((3, 4)))  # [T, B, K]
 
 
+class Steps(nn.Module):
+    """The same, but single-step: each neuron is called once a step, in turn with the others."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.blocks = Spiking(width).blocks
+        self.head = nn.Linear(width, CLASSES)
+        functional.set_step_mode(self.blocks, "s")
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = []
+        for step in range(4):
+            now = x * (1 + 0.2 * step)
+            for block in self.blocks:
+                now = block(now)
+            out.append(self.head(now.mean((2, 3))))
+        return torch.stack(out)
+
+
 class Writes(nn.Module):
     """Writes into values that were computed long before, through a view too, and a buffer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second = nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(6, 6, 1)
-        self.third, self.head = nn.Conv2d(6, 6, 1), nn.Linear(6, CLASSES)
+        self.first = nn.Conv2d(1, 6, 3, padding=1)
+        self.second, self.second_out = nn.Conv2d(6, 8, 1), nn.Conv2d(8, 6, 1)
+        self.third, self.third_out = nn.Conv2d(6, 8, 1), nn.Conv2d(8, 6, 1)
+        self.head = nn.Linear(6, CLASSES)
         self.register_buffer("level", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
         self.level.copy_(0.01 * x.sum())
         row = x[:, :, 0]
-        y = self.second(torch.relu(x))
+        y = self.second_out(torch.tanh(self.second(x)))
         row.mul_(0.5)
         x += y
-        z = self.third(torch.tanh(x))
+        z = self.third_out(torch.tanh(self.third(x)))
         x.relu_()
-        return self.head((x + z).mean((2, 3)) + torch.sin(self.level))
+        return self.head((x + z).mean((2, 3)) * torch.cos(self.level))
 
 
 class Noisy(nn.Module):
