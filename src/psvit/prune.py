@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from psvit.allocate import allocate, build_ladders
+from psvit.allocate import allocate, build_ladders, uniform_path
 from psvit.artefacts.lineage import plan_of, remember
 from psvit.capture import capture
 from psvit.cost import measure, uncounted
@@ -70,4 +70,5 @@ def prune(
         before=measure(graph, groups, {}),
         after=measure(graph, groups, removal_of(graph, plan)),
         settings=settings,
+        path=uniform_path(graph, groups, scores, align),
     )

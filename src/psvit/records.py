@@ -344,9 +344,32 @@ class Curves:
     points: tuple[Point, ...]
 
 
+@dataclass(frozen=True)
+class Step:
+    """What a plan would save, unit -> fraction, and leave: channels of each group, in order."""
+
+    saved: Mapping[str, float]
+    widths: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BudgetPath:
+    """Plans by rising saving, and which channels each takes.
+
+    ``order[group][channel]``: how many channels of its cell go before this one; empty for a
+    group of which none can go.
+    """
+
+    steps: tuple[Step, ...]
+    order: tuple[tuple[int, ...], ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A pruned model, the plan that made it, and the figures before and after."""
+    """A pruned model, the plan that made it, and the figures before and after.
+
+    ``path``: what other budgets would have taken.
+    """
 
     model: nn.Module
     plan: Plan
@@ -354,3 +377,4 @@ class Result:
     before: Figures
     after: Figures
     settings: Mapping[str, Any] = field(default_factory=dict)
+    path: BudgetPath | None = None

@@ -16,6 +16,7 @@ from psvit.allocate.choose import Levels, choose
 from psvit.allocate.interaction import Measure, correct
 from psvit.allocate.ladders import Ladders, build_ladders
 from psvit.allocate.optimal import optimal
+from psvit.allocate.path import uniform_path
 from psvit.allocate.primesvt import primesvt
 from psvit.allocate.problem import Method, Problem, check_method, pose
 from psvit.allocate.psvit import psvit
@@ -108,4 +109,5 @@ __all__ = [
     "choose",
     "pose",
     "read_budgets",
+    "uniform_path",
 ]
