@@ -20,7 +20,9 @@ WEIGHTS = "model.safetensors"
 PLAN = "plan.json"
 METRICS = "metrics.json"
 REPORT = "report.html"
-OWN_FILES = frozenset({WEIGHTS, PLAN, METRICS, REPORT})
+CURVES = "sensitivity.json"
+CURVES_TABLE = "sensitivity.csv"
+OWN_FILES = frozenset({WEIGHTS, PLAN, METRICS, REPORT, CURVES, CURVES_TABLE})
 
 
 def is_artefact(folder: Path) -> bool:

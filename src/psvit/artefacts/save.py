@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,26 @@ from torch import nn
 
 from psvit.artefacts.folder import METRICS, PLAN, WEIGHTS, written_folder
 from psvit.artefacts.lineage import plan_of
+from psvit.artefacts.story import story
 from psvit.errors import OutputError
 from psvit.records import Plan, Result
 
 METRICS_VERSION = 1
 PLAN_DIGEST = "psvit_plan_sha256"
+Extras = Mapping[str, Callable[[Path], str]]
+"""File name -> what writes its text, given the folder with everything else in it."""
+
+_NUMBERS = re.compile(r"\[\n\s*(-?\d+(?:,\n\s*-?\d+)*)\n\s*\]")
 
 
-def save(result: Result, out: str | Path, *, force: bool = False) -> None:
+def save(
+    result: Result, out: str | Path, *, force: bool = False, extras: Extras | None = None
+) -> None:
     """Write `result` to the folder `out`, whole or not at all.
 
     The plan that is written leads from the original model to the result, over any earlier
-    pruning. With `force` an earlier folder of psvit's is replaced.
+    pruning. With `force` an earlier folder of psvit's is replaced. `extras` are further text
+    files, made last, from the folder as it will be; with them too it is whole or not there.
 
     Raises OutputError if `out` exists, is not psvit's, or cannot be written, and if the model
     keeps state that is not a tensor.
@@ -41,7 +50,9 @@ def save(result: Result, out: str | Path, *, force: bool = False) -> None:
         except SafetensorError as error:  # how a full disk reaches us
             raise OutputError(f"cannot write {out}: {error}") from error
         (folder / PLAN).write_text(plan.to_json() + "\n", encoding="utf-8")
-        (folder / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+        (folder / METRICS).write_text(as_text(metrics), encoding="utf-8")
+        for name, text_of in (extras or {}).items():
+            (folder / name).write_text(text_of(folder), encoding="utf-8")
 
 
 def digest(plan: Plan) -> str:
@@ -68,7 +79,15 @@ def _metrics(result: Result) -> dict[str, Any]:
         "before": asdict(result.before),
         "after": asdict(result.after),
         "settings": plain(result.settings),
+        **plain(result.measured),
+        **plain(story(result)),
     }
+
+
+def as_text(data: Mapping[str, Any]) -> str:
+    """JSON with a line a figure, and lists of whole numbers on one line: people read it."""
+    text = json.dumps(data, indent=1) + "\n"
+    return _NUMBERS.sub(lambda m: "[" + " ".join(m[1].split()) + "]", text)
 
 
 def plain(value: Any) -> Any:
