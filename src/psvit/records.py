@@ -378,3 +378,9 @@ class Result:
     after: Figures
     settings: Mapping[str, Any] = field(default_factory=dict)
     path: BudgetPath | None = None
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from psvit.report.notebook import result_html  # people's text is not the records' business
+
+        return result_html(self)

@@ -17,18 +17,20 @@ SURFACE = {
     "models": ["--json"],
     "inspect": [*MODEL, "--input-shape", "--seed", "--json"],
     "evaluate": [*MODEL, *DATA, "--seed", "--json"],
+    "report": ["OUT", "--json"],
     "sensitivity": [
         *MODEL, *(option for option in DATA if option != "--limit"), "-o/--out", "--grid", "--n",
         "--saliency", "--no-labels", "--seed", "--force", "--json",
     ],
     "prune": [
-        *MODEL, *DATA, "-o/--out", "--save", "--eval-data", "--saliency", "--method", "--align",
-        "--input-shape", "--seed", "--force", "--json",
+        *MODEL, *DATA, "-o/--out", "--save", "--max-drop", "--min-accuracy", "--eval-data",
+        "--saliency", "--method", "--sensitivity", "--n", "--align", "--input-shape", "--seed",
+        "--force", "--json",
     ],
 }  # fmt: skip
 
 DEFAULTS = {
-    "saliency": "l1", "method": "uniform", "align": 1, "seed": 0, "device": "cpu", "workers": 0,
+    "saliency": None, "method": "uniform", "align": 1, "seed": 0, "device": "cpu", "workers": 0,
     "batch_size": 64,
 }  # fmt: skip
 
@@ -37,7 +39,7 @@ def test_no_option_appears_or_vanishes_unnoticed():
     command = typer.main.get_command(app)
     found = {
         name: sorted(
-            "/".join(p.opts) if p.param_type_name == "option" else "MODEL" for p in sub.params
+            "/".join(p.opts) if p.param_type_name == "option" else p.metavar for p in sub.params
         )
         for name, sub in command.commands.items()
     }

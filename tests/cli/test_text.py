@@ -20,7 +20,7 @@ from psvit.records import Figures, Width
 from psvit.report.tables import figures_table, widths_table
 from psvit.report.units import bytes_text, change_text, count_text, plural, seconds_text
 
-COMMANDS = ("demo", "models", "inspect", "prune", "sensitivity", "evaluate")
+COMMANDS = ("demo", "models", "inspect", "prune", "sensitivity", "evaluate", "report")
 
 
 def masked(text: str, folder: Path) -> str:

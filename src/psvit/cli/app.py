@@ -20,7 +20,9 @@ from psvit.cli.evaluate import evaluate
 from psvit.cli.inspect import inspect
 from psvit.cli.models import models
 from psvit.cli.prune import prune
+from psvit.cli.report import report
 from psvit.cli.sensitivity import sensitivity
+from psvit.cli.typed import remember_arguments
 from psvit.errors import PsvitError
 
 INTERRUPTED = 130
@@ -49,12 +51,13 @@ def _program(
         typer.echo(context.get_help())
 
 
-for command in (demo, models, inspect, prune, sensitivity, evaluate):
+for command in (demo, models, inspect, prune, sensitivity, evaluate, report):
     app.command()(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code. Set PSVIT_DEBUG=1 to see tracebacks."""
+    remember_arguments(sys.argv[1:] if arguments is None else arguments)
     debug = os.environ.get("PSVIT_DEBUG") == "1"
     # SpikingJelly registers kernels that need Triton; without a GPU torch warns that it is absent.
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)

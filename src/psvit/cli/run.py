@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from psvit.artefacts import save
-from psvit.artefacts.folder import WEIGHTS
+from psvit.artefacts.folder import REPORT, WEIGHTS
 from psvit.cli.console import say, stages
 from psvit.cli.measuring import latency_text, note_skipped, time_models, with_accuracy
+from psvit.cli.typed import typed_command
 from psvit.data import Batches
 from psvit.models.load import LoadedModel
 from psvit.prune import prune
 from psvit.records import InputSpec, Result
+from psvit.report.page import render
+from psvit.report.rebuild import report_data
 from psvit.report.tables import figures_table, widths_table
 from psvit.report.units import bytes_text, plural
 
@@ -67,11 +73,27 @@ def prune_and_save(
         result,
         before=replace(before, latency_ms=times[0].median_ms),
         after=replace(after, latency_ms=times[1].median_ms),
-        settings={**result.settings, **settings, "latency": asdict(times[1])},
+        settings={
+            **result.settings,
+            **settings,
+            "latency": asdict(times[1]),
+            "command": typed_command(),
+            "versions": versions(),
+        },
     )
-    save(result, out, force=force)
+    report = {REPORT: lambda folder: render(report_data(folder, name=out.resolve().name))}
+    save(result, out, force=force, extras=report)
     _print(result, out, latency_text(times[1]))
     return as_data(result, out)
+
+
+def versions() -> dict[str, str]:
+    """What computed the result: Python, and the packages that decide its numbers."""
+    found = {"python": platform.python_version()}
+    for package in ("psvit", "torch", "numpy", "spikingjelly"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def as_data(result: Result, out: Path) -> Mapping[str, Any]:
@@ -95,4 +117,5 @@ def _print(result: Result, out: Path, latency_note: str) -> None:
     say(figures_table(result.before, result.after, latency_note))
     say()
     say(f"written to  {out}/  ({WEIGHTS} {bytes_text((out / WEIGHTS).stat().st_size)})")
+    say(f"look at it  {out / REPORT}")
     say(f'load it     python -c "import psvit; model = psvit.load({str(out)!r})"')

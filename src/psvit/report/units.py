@@ -16,6 +16,14 @@ def count_text(count: int) -> str:
     return _scaled(count, ("", "k", "M", "G", "T"))
 
 
+def energy_text(picojoules: float) -> str:
+    """`1234567.0` -> `1.23 µJ`."""
+    for factor, unit in ((1e12, "J"), (1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ")):
+        if abs(picojoules) >= 0.9995 * factor:
+            return f"{picojoules / factor:.3g} {unit}"
+    return f"{picojoules:.3g} pJ"
+
+
 def percent_text(fraction: float, digits: int = 1) -> str:
     """`0.224` -> `22.4 %`."""
     return f"{100 * fraction:.{digits}f} %"
@@ -46,3 +54,9 @@ def _scaled(count: int, units: tuple[str, ...]) -> str:
 def plural(count: int, thing: str) -> str:
     """`1 group`, `2 groups`."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def points_text(fraction: float, *, signed: bool = False) -> str:
+    """A difference of two percentages: `0.487` -> `48.7 points`."""
+    number = f"{100 * fraction:+.1f}" if signed else f"{100 * fraction:.1f}"
+    return f"{number} point{'' if number.lstrip('+-') == '1.0' else 's'}"
