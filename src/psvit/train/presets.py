@@ -8,7 +8,7 @@ from types import MappingProxyType
 from psvit.train.config import Augment, TrainConfig
 
 _CIFAR10 = TrainConfig(
-    epochs=60,
+    epochs=50,
     batch=128,
     lr=2e-3,
     weight_decay=0.05,
@@ -16,7 +16,7 @@ _CIFAR10 = TrainConfig(
     bn_batches=100,
     channels_last=True,
     early_T=2,
-    early_share=0.6,
+    early_share=0.7,
     augment=Augment(crop=4, flip=True),
 )
 
