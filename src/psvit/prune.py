@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
-from psvit.allocate import allocate, build_ladders, uniform_path
+from psvit.allocate import (
+    PREFERRED_SALIENCY,
+    allocate,
+    build_ladders,
+    check_choice,
+    check_reachable,
+    uniform_path,
+)
 from psvit.artefacts.lineage import plan_of, remember
 from psvit.capture import capture
-from psvit.cost import measure, uncounted
+from psvit.cost import prepare, uncounted
 from psvit.groups import find_groups, removal_of
-from psvit.records import Result, Source
+from psvit.guidance import Guide, Tick, find_guidance
+from psvit.records import Curves, Result, Source
 from psvit.rewrite import rewrite
 from psvit.saliency import saliency as score
 
@@ -23,26 +32,48 @@ Progress = Callable[[str], None]
 def prune(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[torch.Tensor],
-    save: Mapping[str, float],
+    save: Mapping[str, float | str] | None = None,
     *,
-    saliency: str = "l1",
+    saliency: str | None = None,
     method: str = "uniform",
     align: int = 1,
     seed: int = 0,
+    max_drop: float | None = None,
+    min_accuracy: float | None = None,
+    data: Iterable[Any] | None = None,
+    n: int = 256,
+    curves: Curves | None = None,
+    correct: bool = True,
+    device: str | torch.device = "cpu",
     source: Source | None = None,
     progress: Progress | None = None,
+    tick: Tick | None = None,
 ) -> Result:
     """A physically smaller model that saves at least ``save``, and what it costs.
 
-    ``example_inputs``: e.g. images ``[B, C, H, W]`` with B >= 2. ``save``: unit -> fraction
-    saved, e.g. ``{"memory": 0.224}``; units are memory, params and macs. ``align``: widths are
-    rounded to multiples of it. ``source``: how to build the original again, so that
+    ``example_inputs``: e.g. images ``[B, C, H, W]`` with B >= 2. ``save``: unit (memory, params,
+    macs, sops, energy) -> what to save, e.g. ``{"memory": 0.224, "params": "300k"}``; see
+    ``psvit.allocate``. ``saliency``: l1, but for method primesvt l2, if none is named.
+    ``align``: widths are rounded to multiples of it.
+
+    ``max_drop``: top-1 that may be lost, or ``min_accuracy``: that has to stay; fractions. With
+    one of them and no ``save`` the smallest model within it is found. ``data``: training batches
+    ``(images, labels)``, which these, budgets in sops and energy, and all methods but uniform
+    need: ``n`` images are analysed, up to ``n`` others check the bound. ``curves``: an analysis by
+    ``psvit.sensitivity``, in place of a new one. ``correct``: correct method optimal for what
+    groups do together. ``device``: where models run for all that. ``tick`` hears how many images
+    of how many the analysis has run.
+
+    ``source``: how to build the original again, so that
     ``psvit.save`` writes a folder that loads by itself. ``progress`` is told each stage's name.
 
     The model is not touched. Pruning a model that psvit pruned or loaded works: the plan of the
     result is relative to the original. Raises PsvitError subclasses; see ``psvit.errors``.
     """
     say = progress or (lambda stage: None)
+    save = save or {}
+    check_choice(save, method, max_drop, min_accuracy)
+    saliency = saliency or PREFERRED_SALIENCY.get(method, "l1")
     say("recording the model")
     graph = capture(model, example_inputs)
     say("finding groups of channels")
@@ -50,7 +81,29 @@ def prune(
     say("ranking channels")
     scores = score(graph, groups, saliency, seed)
     say("choosing how many channels stay")
-    plan = allocate(graph, groups, scores, save, method, align)
+    check_reachable(graph, groups, scores, save, align)
+    guidance = find_guidance(
+        Guide(data, curves, n, seed, correct, device, tick),
+        model,
+        graph,
+        groups,
+        scores,
+        method=method,
+        units=save,
+        bounded=max_drop is not None or min_accuracy is not None,
+        say=say,
+    )
+    plan = allocate(
+        graph,
+        groups,
+        scores,
+        save,
+        method,
+        align,
+        max_drop=max_drop,
+        min_accuracy=min_accuracy,
+        **vars(guidance),
+    )
     say("cutting the model")
     small = rewrite(graph, plan)
     remember(small, replace(plan, source=source), pruned_from=model)
@@ -60,15 +113,19 @@ def prune(
         "align": align,
         "seed": seed,
         "save": dict(save),
+        "max_drop": max_drop,
+        "min_accuracy": min_accuracy,
         "left_unaligned": list(build_ladders(graph, groups, align).left),
         "uncounted_operations": list(uncounted(graph)),
     }
+    meter = guidance.meter or prepare(graph, groups)
     return Result(
         model=small,
         plan=plan_of(small) or plan,
         groups=groups,
-        before=measure(graph, groups, {}),
-        after=measure(graph, groups, removal_of(graph, plan)),
+        before=meter.measure({}),
+        after=meter.measure(removal_of(graph, plan)),
         settings=settings,
+        curves=guidance.curves,
         path=uniform_path(graph, groups, scores, align),
     )

@@ -368,7 +368,8 @@ class BudgetPath:
 class Result:
     """A pruned model, the plan that made it, and the figures before and after.
 
-    ``path``: what other budgets would have taken.
+    ``curves``: the sensitivity analysis that guided the plan. ``path``: what other budgets would
+    have taken.
     """
 
     model: nn.Module
@@ -377,6 +378,7 @@ class Result:
     before: Figures
     after: Figures
     settings: Mapping[str, Any] = field(default_factory=dict)
+    curves: Curves | None = None
     path: BudgetPath | None = None
 
     def _repr_html_(self) -> str:

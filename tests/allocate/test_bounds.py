@@ -89,18 +89,19 @@ def test_a_bound_that_nothing_holds_says_the_least_found() -> None:
 def test_budgets_beyond_the_bound_say_what_fits_and_that_does() -> None:
     problem, bound = problem_of({"memory": 0.6, "macs": 0.3}), 0.05
     with pytest.raises(BudgetError, match="the bound on accuracy binds") as caught:
-        hold_bound(problem, OPTIMAL, bound, None)
+        hold_bound(problem, OPTIMAL, bound, None, OPTIMAL(problem))
     assert "cannot save 60.00% of memory and 30.00% of macs within 5.00 points" in str(caught.value)
     fits = re.search(r"about ([\d.]+)% of memory, ([\d.]+)% of macs", str(caught.value))
     assert fits
     smaller = problem_of({"memory": float(fits[1]) / 100})
-    levels = hold_bound(smaller, OPTIMAL, bound, None)
+    levels = hold_bound(smaller, OPTIMAL, bound, None, OPTIMAL(smaller))
     assert smaller.losses.predict_drop(levels) <= bound
 
 
 def test_within_the_bound_the_goals_decide() -> None:
     problem = problem_of({"memory": 0.2})
-    assert hold_bound(problem, OPTIMAL, 0.5, lost(problem)) == OPTIMAL(problem)
+    levels = OPTIMAL(problem)
+    assert hold_bound(problem, OPTIMAL, 0.5, lost(problem), levels) == levels
 
 
 @pytest.mark.parametrize(

@@ -217,9 +217,9 @@ def test_budget_that_forgot_its_percent_sign(refused):
     assert "write 22.4% for per cent" in refused(save="memory=22.4")
 
 
-@pytest.mark.parametrize("text", ["memory=3MB", "memory=0.2GB", "memory=22.4 percent"])
+@pytest.mark.parametrize("text", ["memory=3MW", "params=3MB", "energy=2W", "memory=22.4 percent"])
 def test_budget_in_nonsense_units(refused, text):
-    assert "is no unit of a share, expected 22.4% or 0.224" in refused(save=text)
+    assert "expected a share of what there is, 22.4% or 0.224, or an amount" in refused(save=text)
 
 
 @pytest.mark.parametrize(

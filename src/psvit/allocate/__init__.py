@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from psvit.allocate.bounds import hold_bound, read_bound, smallest_within
+from psvit.allocate.bounds import check_bound, hold_bound, read_bound, smallest_within
 from psvit.allocate.budgets import UNITS, read_budgets
 from psvit.allocate.choose import Levels, choose
+from psvit.allocate.estimate import COUNTS
+from psvit.allocate.events import highest
 from psvit.allocate.interaction import Measure, correct
 from psvit.allocate.ladders import Ladders, build_ladders
 from psvit.allocate.optimal import optimal
@@ -38,6 +40,38 @@ NEEDS_CURVES = frozenset(METHODS) - {"uniform"}
 
 PREFERRED_SALIENCY: Mapping[str, str] = {"primesvt": "l2"}
 """How a method's authors rank channels, where they say it; l1 else."""
+
+
+def check_choice(
+    save: Mapping[str, float | str],
+    method: str,
+    max_drop: float | None = None,
+    min_accuracy: float | None = None,
+) -> None:
+    """Raise OptionError for what can be refused before anything is analysed; see ``allocate``."""
+    check_method(method, METHODS)
+    read_budgets(save)
+    check_bound(max_drop, min_accuracy)
+    if not save and max_drop is None and min_accuracy is None:
+        raise OptionError(
+            "no budget was given, expected e.g. save={'memory': 0.224} or max_drop=0.01"
+        )
+
+
+def check_reachable(
+    graph: Graph,
+    groups: Groups,
+    scores: Scores,
+    save: Mapping[str, float | str],
+    align: int = 1,
+) -> None:
+    """Raise BudgetError for a budget that removing all that can go misses.
+
+    Budgets in sops and energy, which need firing rates, are left for ``allocate``.
+    """
+    known = {unit: budget for unit, budget in save.items() if unit in COUNTS}
+    problem = pose(graph, groups, scores, known, align)
+    problem.check_reachable(highest(problem))
 
 
 def allocate(
@@ -75,11 +109,7 @@ def allocate(
     do not fit the groups or curves of another model; BudgetError (with what is reachable) if no
     plan of this method meets the budgets.
     """
-    check_method(method, METHODS)
-    if not save and max_drop is None and min_accuracy is None:
-        raise OptionError(
-            "no budget was given, expected e.g. save={'memory': 0.224} or max_drop=0.01"
-        )
+    check_choice(save, method, max_drop, min_accuracy)
     problem = pose(graph, groups, scores, save, align, min_keep, curves, meter)
     decide = METHODS[method]
     if measure_loss is not None and method == "optimal":
@@ -88,9 +118,9 @@ def allocate(
     if bound is None:
         levels = decide(problem)
     elif problem.goals:
-        levels = hold_bound(problem, decide, bound, measure_drop)
+        levels = hold_bound(problem, METHODS[method], bound, measure_drop, decide(problem))
     else:
-        levels = smallest_within(problem, decide, bound, measure_drop)
+        levels = smallest_within(problem, METHODS[method], bound, measure_drop)
     return make_plan(graph, groups, problem.removal(levels))
 
 
@@ -106,6 +136,8 @@ __all__ = [
     "Problem",
     "allocate",
     "build_ladders",
+    "check_choice",
+    "check_reachable",
     "choose",
     "pose",
     "read_budgets",

@@ -24,6 +24,18 @@ ATTEMPTS = 12
 Drop = Callable[[Levels], float]
 
 
+def check_bound(max_drop: float | None, min_accuracy: float | None) -> None:
+    """Raise OptionError unless at most one is given, and that is a fraction of all images."""
+    if max_drop is not None and min_accuracy is not None:
+        raise OptionError("max_drop and min_accuracy were both given, expected one of them")
+    for name, value in (("max_drop", max_drop), ("min_accuracy", min_accuracy)):
+        known = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (known and 0 <= value <= 1):
+            raise OptionError(
+                f"{name} is {value!r}, expected a fraction from 0 to 1 (0.01 is one point)"
+            )
+
+
 def read_bound(
     losses: Losses | None, max_drop: float | None, min_accuracy: float | None
 ) -> float | None:
@@ -32,40 +44,33 @@ def read_bound(
     ``max_drop`` and ``min_accuracy`` are fractions of all images, at most one of them given.
     Raises OptionError for a bound that is no such number or above the dense accuracy.
     """
-    if max_drop is None and min_accuracy is None:
-        return None
-    if max_drop is not None and min_accuracy is not None:
-        raise OptionError("max_drop and min_accuracy were both given, expected one of them")
-    name = "max_drop" if min_accuracy is None else "min_accuracy"
-    value = max_drop if min_accuracy is None else min_accuracy
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise OptionError(
-            f"{name} is {value!r}, expected a fraction from 0 to 1 (0.01 is one point)"
-        )
+    check_bound(max_drop, min_accuracy)
     if min_accuracy is None:
-        return float(value)
+        return max_drop
     dense = None if losses is None else losses.dense_accuracy
     if dense is None:
         raise OptionError(
             "min_accuracy needs a sensitivity analysis on data with labels: give labelled data, "
             "or leave the bound out"
         )
-    if value > dense:
+    if min_accuracy > dense:
         raise OptionError(
-            f"min_accuracy is {value:.2%}, above the {dense:.2%} of the model before pruning: "
-            "ask for less"
+            f"min_accuracy is {min_accuracy:.2%}, above the {dense:.2%} of the model before "
+            "pruning: ask for less"
         )
-    return dense - float(value)
+    return dense - min_accuracy
 
 
-def hold_bound(problem: Problem, method: Method, bound: float, measure: Measure | None) -> Levels:
-    """The levels of ``method`` for the goals, if they lose at most ``bound``.
+def hold_bound(
+    problem: Problem, method: Method, bound: float, measure: Measure | None, levels: Levels
+) -> Levels:
+    """These levels, which meet the goals, if they lose at most ``bound``.
 
-    ``measure`` gives the accuracy lost on images that the curves did not see; without it the
-    prediction counts. Raises BudgetError that says by which the plan fails and what fits.
+    ``method`` says what else would fit. ``measure`` gives the accuracy lost on images that the
+    curves did not see; without it the prediction counts. Raises BudgetError that says by how much
+    the plan fails and what fits.
     """
     drop, how = _drop_of(problem, measure)
-    levels = method(problem)
     lost = drop(levels)
     if lost <= bound:
         return levels

@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
+from psvit.allocate.budgets import SUFFIXES, UNITS
 from psvit.errors import OptionError
-
-UNITS = ("memory", "params", "macs")
 
 Model = Annotated[
     str,
@@ -107,24 +106,53 @@ Out = Annotated[
     typer.Option("-o", "--out", metavar="OUT", help="The folder to write.", show_default=False),
 ]
 
+MaxDrop = Annotated[
+    float | None,
+    typer.Option(
+        "--max-drop",
+        metavar="POINTS",
+        help="Points of accuracy that may be lost; without --save, the smallest model within it.",
+        show_default=False,
+    ),
+]
+MinAccuracy = Annotated[
+    str | None,
+    typer.Option(
+        "--min-accuracy",
+        metavar="SHARE",
+        help="Accuracy that has to stay, such as 70%; instead of --max-drop.",
+    ),
+]
+Sensitivity = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="What `psvit sensitivity` wrote; else the analysis is made on --data.",
+    ),
+]
+Images = Annotated[
+    int,
+    typer.Option("--n", metavar="N", help="Training images that an analysis is made on."),
+]
+
 _BUDGET = re.compile(r"(?P<unit>[^=]*)=(?P<number>[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?)(?P<tail>.*)")
 
 
-def parse_budgets(texts: Sequence[str]) -> dict[str, float]:
-    """`["memory=22.4%", "macs=0.3"]` -> `{"memory": 0.224, "macs": 0.3}`: fractions saved.
+def parse_budgets(texts: Sequence[str]) -> dict[str, float | str]:
+    """What to save: `["memory=22.4%", "params=300k"]` -> `{"memory": 0.224, "params": "300k"}`.
 
-    Raises OptionError for anything but a known unit and a share between 0 and 1.
+    Raises OptionError for anything but a known unit and a share between 0 and 1 or an amount.
     """
-    budgets: dict[str, float] = {}
+    budgets: dict[str, float | str] = {}
     for text in texts:
-        unit, fraction = _parse_budget(text)
+        unit, budget = _parse_budget(text)
         if unit in budgets:
             raise OptionError(f"--save {unit} is given twice")
-        budgets[unit] = fraction
+        budgets[unit] = budget
     return budgets
 
 
-def _parse_budget(text: str) -> tuple[str, float]:
+def _parse_budget(text: str) -> tuple[str, float | str]:
     match = _BUDGET.fullmatch(text.strip())
     if match is None:
         raise OptionError(
@@ -134,12 +162,16 @@ def _parse_budget(text: str) -> tuple[str, float]:
     unit, tail = match["unit"].strip(), match["tail"].strip()
     if unit not in UNITS:
         raise OptionError(f"--save {text!r}: no unit {unit!r}, expected one of {', '.join(UNITS)}")
+    value = float(match["number"])
+    if tail in SUFFIXES[unit]:
+        if value <= 0:
+            raise OptionError(f"--save {text!r}: expected an amount above 0")
+        return unit, match["number"] + tail
     if tail not in ("", "%"):
         raise OptionError(
-            f"--save {text!r}: {tail!r} is no unit of a share, expected 22.4% or 0.224 of what "
-            "there is"
+            f"--save {text!r}: {tail!r} is no unit of {unit}, expected a share of what there is, "
+            f"22.4% or 0.224, or an amount in {', '.join(SUFFIXES[unit])}"
         )
-    value = float(match["number"])
     fraction = value / 100 if tail else value
     if not 0 < fraction < 1:
         hint = f"; write {match['number']}% for per cent" if not tail and 1 < value < 100 else ""
@@ -147,6 +179,30 @@ def _parse_budget(text: str) -> tuple[str, float]:
             f"--save {text!r}: expected a share above 0% and below 100% (0 to 1){hint}"
         )
     return unit, fraction
+
+
+def parse_max_drop(points: float | None) -> float | None:
+    """Points of accuracy as a fraction. Raises OptionError outside 0 to 100."""
+    if points is None:
+        return None
+    if not 0 <= points <= 100:
+        raise OptionError(f"--max-drop is {points:g}, expected points of accuracy from 0 to 100")
+    return points / 100
+
+
+def parse_accuracy(text: str | None) -> float | None:
+    """`"70%"` or `"0.7"` -> 0.7. Raises OptionError for anything but a share from 0 to 1."""
+    if text is None:
+        return None
+    bare = text.strip()
+    try:
+        value = float(bare.removesuffix("%")) / (100 if bare.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        hint = f"; write {bare}% for per cent" if 1 < value <= 100 else ""
+        raise OptionError(f"--min-accuracy {text!r}: expected a share such as 70% or 0.7{hint}")
+    return value
 
 
 def parse_shape(text: str) -> tuple[int, ...]:

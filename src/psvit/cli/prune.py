@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from psvit.allocate import check_choice
 from psvit.artefacts import check_target
 from psvit.cli.console import reports
 from psvit.cli.inputs import (
@@ -27,23 +28,32 @@ from psvit.cli.options import (
     EvalData,
     Force,
     ImageColumn,
+    Images,
     InputShape,
     Json,
     LabelColumn,
     Limit,
+    MaxDrop,
     Mean,
+    MinAccuracy,
     Model,
     ModelArg,
     Out,
     RecipeName,
     Seed,
+    Sensitivity,
     Size,
     SkipBad,
     Std,
     Workers,
+    parse_accuracy,
     parse_budgets,
+    parse_max_drop,
 )
 from psvit.cli.run import Choice, prune_and_save
+from psvit.errors import OptionError
+from psvit.records import Curves
+from psvit.sensitivity import read_curves
 
 
 @reports
@@ -51,21 +61,34 @@ def prune(
     model: Model,
     out: Out,
     save: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--save",
-            metavar="UNIT=SHARE",
-            help="What to save of memory, params or macs: memory=22.4%; may be repeated.",
+            metavar="UNIT=AMOUNT",
+            help="What to save of memory, params, macs, sops or energy, a share or an amount: "
+            "memory=22.4%, params=300k; may be repeated.",
         ),
-    ],
+    ] = None,
+    max_drop: MaxDrop = None,
+    min_accuracy: MinAccuracy = None,
     data: Data = None,
     eval_data: EvalData = None,
     saliency: Annotated[
-        str, typer.Option(metavar="NAME", help="How channels are ranked: l1, l2, bn, random.")
-    ] = "l1",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How channels are ranked: l1, l2, bn, random. By default l1, but l2 for method "
+            "primesvt, and as in FILE with --sensitivity.",
+        ),
+    ] = None,
     method: Annotated[
-        str, typer.Option(metavar="NAME", help="How the budget is spread: uniform.")
+        str,
+        typer.Option(
+            metavar="NAME", help="How the budget is spread: uniform, psvit, primesvt, optimal."
+        ),
     ] = "uniform",
+    sensitivity: Sensitivity = None,
+    n: Images = 256,
     align: Annotated[int, typer.Option(metavar="N", help="Keep widths at multiples of N.")] = 1,
     checkpoint: Checkpoint = None,
     allow_partial: AllowPartial = False,
@@ -88,11 +111,24 @@ def prune(
 ) -> Mapping[str, Any] | None:
     """Write a smaller model to a folder.
 
-    Channels of MODEL are removed, the least important first, until it saves what --save asks.
-    The result is measured beside the original and written to OUT, whole or not at all.
+    Channels of MODEL are removed, the least important first, until it saves what --save asks, or
+    as long as --max-drop allows. The result is measured beside the original and written to OUT,
+    whole or not at all. All methods but uniform, and bounds on accuracy, take an analysis of
+    training images: --data, or --sensitivity FILE.
     """
     check_target(out, force=force)
-    choice = Choice(parse_budgets(save), saliency, method, align, seed)
+    curves = None if sensitivity is None else read_curves(sensitivity)
+    choice = Choice(
+        save=parse_budgets(save or []),
+        saliency=saliency_of(saliency, curves),
+        method=method,
+        align=align,
+        seed=seed,
+        max_drop=parse_max_drop(max_drop),
+        min_accuracy=parse_accuracy(min_accuracy),
+        n=n,
+    )
+    check_choice(choice.save, method, choice.max_drop, choice.min_accuracy)
     place = check_device(device)
     loaded = open_model(model, model_arg, checkpoint, allow_partial=allow_partial, seed=seed)
     options = DataOptions(
@@ -119,6 +155,19 @@ def prune(
         force=force,
         eval_data=evaluation,
         device=place,
+        train=None if data is None else options.open(data, "train", only=only, limit=2 * n),
+        curves=curves,
         settings={"model": model, **data_settings(options, data, eval_data)},
     )
     return result if json else None
+
+
+def saliency_of(named: str | None, curves: Curves | None) -> str | None:
+    """The ranking of an analysis, which says nothing about another. Raises OptionError for one."""
+    made = None if curves is None else curves.settings.get("saliency")
+    if named is not None and made is not None and named != made:
+        raise OptionError(
+            f"--saliency {named}: the sensitivity file was made with {made}: leave --saliency out, "
+            f"or run `psvit sensitivity --saliency {named}`"
+        )
+    return named or made

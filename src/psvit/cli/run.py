@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -13,29 +13,33 @@ from typing import Any
 import torch
 
 from psvit.artefacts import save
-from psvit.artefacts.folder import REPORT, WEIGHTS
-from psvit.cli.console import say, stages
+from psvit.artefacts.folder import CURVES, CURVES_TABLE, REPORT, WEIGHTS
+from psvit.cli.console import say, stages, watch
 from psvit.cli.measuring import latency_text, note_skipped, time_models, with_accuracy
 from psvit.cli.typed import typed_command
 from psvit.data import Batches
 from psvit.models.load import LoadedModel
 from psvit.prune import prune
-from psvit.records import InputSpec, Result
+from psvit.records import Curves, InputSpec, Result
 from psvit.report.page import render
 from psvit.report.rebuild import report_data
 from psvit.report.tables import figures_table, widths_table
 from psvit.report.units import bytes_text, plural
+from psvit.sensitivity import curves_to_csv, curves_to_json
 
 
 @dataclass(frozen=True)
 class Choice:
     """What to prune by."""
 
-    save: Mapping[str, float]
-    saliency: str = "l1"
+    save: Mapping[str, float | str]
+    saliency: str | None = None
     method: str = "uniform"
     align: int = 1
     seed: int = 0
+    max_drop: float | None = None
+    min_accuracy: float | None = None
+    n: int = 256
 
 
 def prune_and_save(
@@ -48,9 +52,11 @@ def prune_and_save(
     eval_data: Batches | None,
     device: torch.device,
     settings: Mapping[str, Any],
+    train: Batches | None = None,
+    curves: Curves | None = None,
 ) -> Mapping[str, Any]:
     """Prune `loaded`, measure it before and after, write `out`, print; returns the JSON."""
-    with stages() as tell:
+    with stages() as tell, watch("pruning each group alone, images") as tick:
         result = prune(
             loaded.model,
             example,
@@ -59,8 +65,15 @@ def prune_and_save(
             method=choice.method,
             align=choice.align,
             seed=choice.seed,
+            max_drop=choice.max_drop,
+            min_accuracy=choice.min_accuracy,
+            data=train,
+            n=choice.n,
+            curves=curves,
+            device=device,
             source=loaded.source,
             progress=tell,
+            tick=tick,
         )
     before, after = result.before, result.after
     if eval_data is not None:
@@ -81,8 +94,12 @@ def prune_and_save(
             "versions": versions(),
         },
     )
-    report = {REPORT: lambda folder: render(report_data(folder, name=out.resolve().name))}
-    save(result, out, force=force, extras=report)
+    extras: dict[str, Callable[[Path], str]] = {}
+    if result.curves is not None:
+        text, table = curves_to_json(result.curves), curves_to_csv(result.curves)
+        extras |= {CURVES: lambda folder: text, CURVES_TABLE: lambda folder: table}
+    extras[REPORT] = lambda folder: render(report_data(folder, name=out.resolve().name))
+    save(result, out, force=force, extras=extras)
     _print(result, out, latency_text(times[1]))
     return as_data(result, out)
 

@@ -1,0 +1,210 @@
+"""What guides an allocation beyond the weights: curves, firing rates, and measuring on images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from psvit.allocate import NEEDS_CURVES, Measure
+from psvit.cost import Meter, observe, prepare
+from psvit.errors import DataError, OptionError
+from psvit.evaluate import accuracy
+from psvit.groups import make_plan
+from psvit.neurons import reset_state
+from psvit.records import Curves, Graph, Groups, Removal, Scores
+from psvit.rewrite import rewrite
+from psvit.sensitivity import check_curves, sensitivity
+from psvit.sensitivity.effect import kl_per_image, log_probabilities
+
+SPIKING_UNITS = frozenset({"sops", "energy"})
+"""Units of a budget that firing rates decide."""
+
+Tick = Callable[[int, int | None], None]
+Batch = tuple[torch.Tensor, ...]
+"""Images ``[B, C, H, W]`` and, where there are any, labels ``[B]``."""
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What ``psvit.allocate`` takes under these names; None for what is not needed."""
+
+    curves: Curves | None = None
+    meter: Meter | None = None
+    measure_drop: Measure | None = None
+    measure_loss: Measure | None = None
+
+
+@dataclass(frozen=True)
+class Guide:
+    """How to get guidance.
+
+    ``data`` yields ``(images, labels)`` or images alone: training data. Curves, firing rates and
+    losses are measured on ``n`` images; up to ``n`` others check a bound on accuracy. ``curves``:
+    an analysis made before. ``correct``: correct method "optimal" for interaction. ``tick`` hears
+    how far the analysis is.
+    """
+
+    data: Iterable[Any] | None = None
+    curves: Curves | None = None
+    n: int = 256
+    seed: int = 0
+    correct: bool = True
+    device: str | torch.device = "cpu"
+    tick: Tick | None = None
+
+
+def find_guidance(
+    guide: Guide,
+    model: nn.Module,
+    graph: Graph,
+    groups: Groups,
+    scores: Scores,
+    *,
+    method: str,
+    units: Collection[str],
+    bounded: bool,
+    say: Callable[[str], None],
+) -> Guidance:
+    """What a method, budgets in ``units`` and a bound on accuracy need.
+
+    Raises OptionError if that takes data and there are none, PlanError for curves of another
+    model, DataError for too few images.
+    """
+    if guide.curves is not None:
+        check_curves(guide.curves, graph)
+    needs_curves = method in NEEDS_CURVES or bounded
+    needs_rates = not SPIKING_UNITS.isdisjoint(units)
+    if guide.data is None:
+        if needs_rates or (needs_curves and guide.curves is None):
+            raise OptionError(_without_data(method, needs_rates, bounded))
+        return Guidance(curves=guide.curves)
+    if not needs_curves and not needs_rates:
+        return Guidance(curves=guide.curves)
+    seen, unseen = _split(guide.data, guide.n, 2 * guide.n if bounded else guide.n, guide.seed)
+    labelled = all(len(batch) > 1 for batch in seen)
+    meter = None
+    if needs_rates:
+        say("measuring firing rates")
+        activity = observe(graph, seen, groups, seed=guide.seed, device=guide.device)
+        meter = prepare(graph, groups, activity)
+    curves = guide.curves
+    if needs_curves and curves is None:
+        say("pruning each group alone")
+        curves = sensitivity(
+            graph,
+            groups,
+            scores,
+            seen,
+            n=guide.n,
+            seed=guide.seed,
+            labels=labelled,
+            progress=guide.tick,
+            device=guide.device,
+            meter=meter,
+        )
+    say("choosing how many channels stay")
+    drop = loss = None
+    if bounded and labelled:
+        drop = drop_on(unseen, model, graph, groups, guide.n, guide.device)
+    if method == "optimal" and guide.correct:
+        loss = loss_on(seen, model, graph, groups, guide.device)
+    return Guidance(curves, meter, drop, loss)
+
+
+def drop_on(
+    batches: list[Batch],
+    model: nn.Module,
+    graph: Graph,
+    groups: Groups,
+    n: int,
+    device: str | torch.device,
+) -> Measure:
+    """Measures the top-1 that a removal loses on labelled images."""
+    if not batches:
+        raise DataError(
+            f"a bound on accuracy is checked on images that the analysis did not see, but the data "
+            f"has no more than the {n:,} of the analysis: give more data or a smaller n"
+        )
+    dense = accuracy(model, batches, device=device).top1
+
+    def measure(removal: Removal) -> float:
+        small = rewrite(graph, make_plan(graph, groups, removal))
+        return dense - accuracy(small, batches, device=device).top1
+
+    return measure
+
+
+def loss_on(
+    batches: list[Batch],
+    model: nn.Module,
+    graph: Graph,
+    groups: Groups,
+    device: str | torch.device,
+) -> Measure:
+    """Measures the mean KL divergence from the whole model, in nats an image."""
+    place = torch.device(device)
+    whole = rewrite(graph, make_plan(graph, groups, {}))
+    dense = _log_probabilities(whole, batches, place)
+
+    def measure(removal: Removal) -> float:
+        small = rewrite(graph, make_plan(graph, groups, removal))
+        return float(kl_per_image(dense, _log_probabilities(small, batches, place)).mean())
+
+    return measure
+
+
+def _log_probabilities(model: nn.Module, batches: list[Batch], place: torch.device) -> torch.Tensor:
+    """``[N, K]`` on the CPU."""
+    model.to(place)
+    logs = []
+    with torch.no_grad():
+        for images, *_ in batches:
+            reset_state(model)
+            logs.append(log_probabilities(model(images.to(place)), len(images)).cpu())
+    reset_state(model)
+    return torch.cat(logs)
+
+
+def _split(data: Iterable[Any], n: int, most: int, seed: int) -> tuple[list[Batch], list[Batch]]:
+    """Of the first ``most`` images, ``n`` drawn at random, and the others.
+
+    They are drawn, as data may be sorted by class. Fewer than ``n`` are left for the analysis to
+    refuse.
+    """
+    batches: list[Batch] = []
+    count = 0
+    for batch in data:
+        parts = tuple(batch[:2]) if isinstance(batch, tuple | list) else (batch,)
+        if not parts or not all(isinstance(p, torch.Tensor) and p.ndim for p in parts):
+            raise DataError(
+                f"the data yields a {type(batch).__name__}: expected (images, labels), two tensors"
+            )
+        batches.append(tuple(part[: most - count] for part in parts))
+        count += len(batches[-1][0])
+        if count >= most:
+            break
+    if count <= n:
+        return batches, []
+    size = len(batches[0][0])
+    whole = [torch.cat(parts) for parts in zip(*batches, strict=True)]
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+    def some(chosen: torch.Tensor) -> list[Batch]:
+        return [tuple(part[index] for part in whole) for index in torch.split(chosen, size)]
+
+    return some(order[:n]), some(order[n:])
+
+
+def _without_data(method: str, rates: bool, bounded: bool) -> str:
+    if method in NEEDS_CURVES:
+        why = f"method {method!r} is guided by a sensitivity analysis"
+    elif bounded:
+        why = "a bound on accuracy needs a sensitivity analysis"
+    else:
+        why = "a budget in sops or energy needs the firing rates of the model"
+    also = "" if rates else ", or an analysis made before (curves=, --sensitivity FILE)"
+    return f"{why}: give training data (data=, --data DATA){also}"

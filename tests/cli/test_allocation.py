@@ -1,0 +1,89 @@
+"""`psvit prune` with methods that an analysis guides, with amounts, and with bounds on accuracy."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def prune(run, net, tmp_path):
+    """Run `psvit prune` on a small network and the digits, with few images."""
+
+    def call(*arguments, data="digits", out="out"):
+        given = ["--data", data, "--n", 24] if data else []
+        return run("prune", net, *given, "--json", "-o", tmp_path / out, "--limit", 64, *arguments)
+
+    return call
+
+
+def error_of(ended, code=2) -> str:
+    assert ended.code == code, ended.err
+    assert "Traceback" not in ended.err
+    return ended.err.splitlines()[-1].removeprefix("psvit: error: ")
+
+
+def saved(ended, figure: str) -> float:
+    assert ended.code == 0, ended.err
+    data = json.loads(ended.out)
+    return data["before"][figure] - data["after"][figure]
+
+
+@pytest.mark.parametrize("method", ["psvit", "primesvt", "optimal"])
+def test_a_method_that_an_analysis_guides_meets_the_budgets(prune, method):
+    ended = prune("--method", method, "--save", "memory=30%", "--save", "params=0.2k")
+    whole = json.loads(ended.out)["before"]["memory_bytes"]
+    assert saved(ended, "memory_bytes") >= 0.3 * whole
+    assert saved(ended, "params") >= 200
+    settings = json.loads(ended.out)["settings"]
+    assert settings["saliency"] == ("l2" if method == "primesvt" else "l1")
+
+
+def test_an_analysis_is_read_from_its_file_with_its_ranking(prune, run, net, tmp_path):
+    file = tmp_path / "s.json"
+    made = ("--data", "digits", "--n", 24, "--saliency", "bn", "-o", file)
+    assert run("sensitivity", net, *made).code == 0
+    ended = prune(
+        *("--method", "psvit", "--save", "params=30%", "--sensitivity", file),
+        *("--input-shape", "1,8,8"),
+        data=None,
+    )  # without data nothing is measured
+    assert json.loads(ended.out)["settings"]["saliency"] == "bn"
+    told = ("--method", "psvit", "--save", "params=30%", "--sensitivity", file)
+    line = error_of(prune(*told, "--saliency", "l2", out="b"))
+    assert "--saliency l2: the sensitivity file was made with bn" in line
+    assert "is of another model" in error_of(prune(*told, "--model-arg", "width=12", out="b"))
+    absent = ("--save", "params=30%", "--sensitivity", "absent.json")
+    assert "does not exist" in error_of(prune(*absent, out="b"))
+
+
+def test_the_smallest_model_within_a_bound_on_accuracy(prune):
+    ended = prune("--method", "optimal", "--max-drop", 50)
+    assert saved(ended, "params") > 0
+    assert json.loads(ended.out)["settings"]["max_drop"] == 0.5
+
+
+def test_what_is_missing_or_means_nothing_is_one_line(prune):
+    for arguments, words in (
+        ((), "no budget was given"),
+        (("--save", "params=5"), "write 5% for per cent"),
+        (("--save", "params=0k"), "expected an amount above 0"),
+        (("--save", "memory=1.2 parsecs"), "'parsecs' is no unit of memory"),
+        (("--max-drop", -1), "--max-drop is -1, expected points of accuracy from 0 to 100"),
+        (("--min-accuracy", 70), "expected a share such as 70% or 0.7; write 70% for per cent"),
+        (("--min-accuracy", "high"), "--min-accuracy 'high': expected a share"),
+        (("--min-accuracy", "1%", "--max-drop", 1), "both given"),
+        (("--min-accuracy", "99.9%"), "min_accuracy is 99.90%, above the"),
+    ):
+        assert words in error_of(prune(*arguments)), arguments
+    blind = ("--save", "params=30%", "--input-shape", "1,8,8")
+    line = error_of(prune("--method", "psvit", *blind, data=None))
+    assert "method 'psvit' is guided by a sensitivity analysis: give training data" in line
+    line = error_of(prune("--save", "sops=30%", "--input-shape", "1,8,8", data=None))
+    assert "needs the firing rates of the model: give training data" in line
+
+
+def test_budgets_out_of_reach_exit_3(prune):
+    assert "the whole model has" in error_of(prune("--save", "params=5M"), 3)
+    assert "is reachable" in error_of(prune("--method", "optimal", "--save", "params=99%"), 3)
