@@ -368,6 +368,7 @@ class BudgetPath:
 class Result:
     """A pruned model, the plan that made it, and the figures before and after.
 
+    ``measured``: plain data that metrics.json tells besides, such as firing rates by layer.
     ``curves``: the sensitivity analysis that guided the plan. ``path``: what other budgets would
     have taken.
     """
@@ -378,6 +379,7 @@ class Result:
     before: Figures
     after: Figures
     settings: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
     curves: Curves | None = None
     path: BudgetPath | None = None
 

@@ -24,7 +24,7 @@ COMMANDS = ("demo", "models", "inspect", "prune", "sensitivity", "evaluate", "re
 
 
 def masked(text: str, folder: Path) -> str:
-    """Without folder names, progress, and the digits of accuracies and latencies.
+    """Without folder names, progress, and the digits of what is measured by running.
 
     The figures' columns are as wide as those digits, so runs of spaces and rules there shrink.
     """
@@ -35,9 +35,13 @@ def masked(text: str, folder: Path) -> str:
         figures |= line.endswith("change")
         if figures:
             line = re.sub("─+", "─", re.sub(" +", " ", line))
-        measured = re.match(r" *(accuracy on \d+ images|95 % interval|latency.* threads?)", line)
+        measured = re.match(
+            r" *(accuracy on \d+ images|95 % interval|SOPs.*driven|energy.*convention"
+            r"|latency.* threads?)",
+            line,
+        )
         if measured:
-            rest = re.sub(r"[-+]?\d+\.\d+", "#", line[measured.end() :])
+            rest = re.sub(r"[-+]?\d+(\.\d+)?", "#", line[measured.end() :])
             line = measured[0] + re.sub("##", "#", rest)
         lines.append(line)
     return "\n".join(lines)

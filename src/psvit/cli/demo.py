@@ -13,6 +13,7 @@ import typer
 from psvit.artefacts import check_target
 from psvit.cli.console import reports, say
 from psvit.cli.inputs import DataOptions, data_settings, example_input, open_model
+from psvit.cli.measuring import FIRING_IMAGES
 from psvit.cli.options import Json
 from psvit.cli.run import Choice, prune_and_save
 from psvit.models import DEFAULT_MODEL, MODELS
@@ -48,6 +49,7 @@ def demo(
             out,
             force=True,
             eval_data=options.open("digits", "eval", only=False),
+            firing_data=options.open("digits", "eval", only=False, limit=FIRING_IMAGES),
             device=torch.device("cpu"),
             settings={"model": entry.name, **data_settings(options, "digits", None)},
         )

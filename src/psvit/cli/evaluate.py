@@ -18,7 +18,14 @@ from psvit.cli.inputs import (
     open_model,
     recipe_of,
 )
-from psvit.cli.measuring import latency_text, note_skipped, time_models, with_accuracy
+from psvit.cli.measuring import (
+    FIRING_IMAGES,
+    latency_text,
+    note_skipped,
+    time_models,
+    with_accuracy,
+    with_firing,
+)
 from psvit.cli.options import (
     AllowPartial,
     BatchSize,
@@ -91,11 +98,13 @@ def evaluate(
     figures = _cost(loaded, example)
     figures = with_accuracy(figures, loaded.model, batches, f"on {source}", place)
     note_skipped(batches)
+    some = options.open(source, "eval", only=only, limit=min(limit or FIRING_IMAGES, FIRING_IMAGES))
+    figures, firing = with_firing(figures, loaded.model, example, some, f"on {source}", place, seed)
     spec = InputSpec(tuple(example.shape), str(example.dtype).removeprefix("torch."))
     latency = time_models([loaded.model], spec, place)[0]
     figures = Figures(**{**asdict(figures), "latency_ms": latency.median_ms})
     say(figure_table(figures, latency_text(latency)))
-    return {"model": model, "data": source, **asdict(figures)} if json else None
+    return {"model": model, "data": source, **asdict(figures), **firing} if json else None
 
 
 def _data_of(loaded: LoadedModel, data: str | None) -> tuple[str, bool]:

@@ -1,15 +1,19 @@
-"""Accuracy and latency of models, with their progress, as figures."""
+"""Accuracy, firing and latency of models, with their progress, as figures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
+from psvit.capture import capture
 from psvit.cli.console import note, watch
+from psvit.cost import energy_pj, observe
 from psvit.data import Batches
+from psvit.errors import MissingExtra, ModelError
 from psvit.evaluate import Latency, accuracy, compare_latency
 from psvit.records import Figures, InputSpec
 from psvit.report.units import plural
@@ -17,6 +21,10 @@ from psvit.report.units import plural
 TIMING_S = 6.0
 """About how long timing may take altogether."""
 FEWEST_RUNS, MOST_RUNS = 5, 40
+FIRING_IMAGES = 256
+"""Images on which firing rates are measured: rates vary little from image to image."""
+MEMORY_IMAGES = 8
+"""Images on which SpikingJelly counts memory traffic, which is slow."""
 
 
 def with_accuracy(
@@ -27,6 +35,50 @@ def with_accuracy(
         got = accuracy(model, data, device=device, progress=tick)
     low, high = got.interval
     return replace(figures, accuracy=got.top1, accuracy_low=low, accuracy_high=high, n=got.n)
+
+
+def with_firing(
+    figures: Figures,
+    model: nn.Module,
+    example: torch.Tensor,
+    data: Batches,
+    title: str,
+    device: torch.device,
+    seed: int,
+) -> tuple[Figures, Mapping[str, Any]]:
+    """`figures` with SOPs and energy of `model` on `data`, and what they come from.
+
+    That is `rates` (`psvit.cost.Rates` as plain data) and, where SpikingJelly is installed,
+    `memory_energy` (`psvit.cost.jelly`). Nothing of a model that cannot be recorded or run so:
+    that is noted.
+    """
+    try:
+        with watch(f"firing rates {title}, images") as tick:
+            graph = capture(model, example, check=False)
+            images = data.info.images or FIRING_IMAGES
+            rates = observe(
+                graph,
+                data,
+                limit=min(images, FIRING_IMAGES),
+                seed=seed,
+                device=device,
+                progress=tick,
+            ).rates
+    except ModelError as error:
+        note(f"SOPs and energy are not measured: {error}")
+        return figures, {}
+    found: dict[str, Any] = {"rates": rates.to_dict()}
+    try:
+        # Here, not above: it needs SpikingJelly, which a user's own neurons do without.
+        from psvit.cost.jelly import memory_energy
+
+        found["memory_energy"] = memory_energy(
+            model, data, limit=MEMORY_IMAGES, device=device
+        ).to_dict()
+    except (MissingExtra, ModelError) as error:
+        note(f"memory traffic is not counted: {error}")
+    energy = energy_pj(rates.macs, rates.sops)
+    return replace(figures, sops=rates.sops, energy_pj=energy), found
 
 
 def note_skipped(data: Batches) -> None:

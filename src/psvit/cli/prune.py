@@ -19,6 +19,7 @@ from psvit.cli.inputs import (
     open_model,
     recipe_of,
 )
+from psvit.cli.measuring import FIRING_IMAGES
 from psvit.cli.options import (
     AllowPartial,
     BatchSize,
@@ -154,6 +155,11 @@ def prune(
         out,
         force=force,
         eval_data=evaluation,
+        firing_data=None
+        if source is None
+        else options.open(
+            source, "eval", only=only, limit=min(limit or FIRING_IMAGES, FIRING_IMAGES)
+        ),
         device=place,
         train=None if data is None else options.open(data, "train", only=only, limit=2 * n),
         curves=curves,

@@ -15,7 +15,13 @@ import torch
 from psvit.artefacts import save
 from psvit.artefacts.folder import CURVES, CURVES_TABLE, REPORT, WEIGHTS
 from psvit.cli.console import say, stages, watch
-from psvit.cli.measuring import latency_text, note_skipped, time_models, with_accuracy
+from psvit.cli.measuring import (
+    latency_text,
+    note_skipped,
+    time_models,
+    with_accuracy,
+    with_firing,
+)
 from psvit.cli.typed import typed_command
 from psvit.data import Batches
 from psvit.models.load import LoadedModel
@@ -50,6 +56,7 @@ def prune_and_save(
     *,
     force: bool,
     eval_data: Batches | None,
+    firing_data: Batches | None,
     device: torch.device,
     settings: Mapping[str, Any],
     train: Batches | None = None,
@@ -80,16 +87,28 @@ def prune_and_save(
         before = with_accuracy(before, loaded.model, eval_data, "before", device)
         after = with_accuracy(after, result.model, eval_data, "after", device)
         note_skipped(eval_data)
+    firing: dict[str, Any] = {}
+    if firing_data is not None:
+        before, found = with_firing(
+            before, loaded.model, example, firing_data, "before", device, choice.seed
+        )
+        after, left = with_firing(
+            after, result.model, example, firing_data, "after", device, choice.seed
+        )
+        firing = {f"{name}_before": value for name, value in found.items()}
+        firing |= {f"{name}_after": value for name, value in left.items()}
     spec = InputSpec(tuple(example.shape), str(example.dtype).removeprefix("torch."))
     times = time_models([loaded.model, result.model], spec, device)
     result = replace(
         result,
         before=replace(before, latency_ms=times[0].median_ms),
         after=replace(after, latency_ms=times[1].median_ms),
+        measured=firing,
         settings={
             **result.settings,
             **settings,
             "latency": asdict(times[1]),
+            **_neuron_rates(firing),
             "command": typed_command(),
             "versions": versions(),
         },
@@ -111,6 +130,14 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
+
+
+def _neuron_rates(firing: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The rates of neurons before and after, which the report shows."""
+    if not {"rates_before", "rates_after"} <= set(firing):
+        return {}
+    rates = {when: firing[f"rates_{when}"]["neurons"] for when in ("before", "after")}
+    return {"firing_rates": rates}
 
 
 def as_data(result: Result, out: Path) -> Mapping[str, Any]:

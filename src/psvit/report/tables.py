@@ -12,7 +12,10 @@ from rich import box
 from rich.table import Table
 
 from psvit.records import Figures, Group, Width
-from psvit.report.units import bytes_text, change_text, count_text, percent_text
+from psvit.report.units import bytes_text, change_text, count_text, energy_text, percent_text
+
+SOPS = "SOPs an image, spike-driven"
+ENERGY = "energy an image, 45 nm convention"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,12 @@ def figures_table(before: Figures, after: Figures, latency_note: str = "") -> Ta
         ("MACs an image, dense", before.macs, after.macs, count_text),
     ):
         table.add_row(name, text(old), text(new), change_text(old, new))
+    if before.sops is not None and after.sops is not None:
+        sops = [count_text(round(value)) for value in (before.sops, after.sops)]
+        table.add_row(SOPS, *sops, change_text(before.sops, after.sops))
+    if before.energy_pj is not None and after.energy_pj is not None:
+        energies = [energy_text(value) for value in (before.energy_pj, after.energy_pj)]
+        table.add_row(ENERGY, *energies, change_text(before.energy_pj, after.energy_pj))
     if before.latency_ms is not None and after.latency_ms is not None:
         table.add_row(
             f"latency{latency_note}",
@@ -67,6 +76,10 @@ def figure_table(figures: Figures, latency_note: str = "") -> Table:
     table.add_row("parameters", count_text(figures.params))
     if figures.macs:
         table.add_row("MACs an image, dense", count_text(figures.macs))
+    if figures.sops is not None:
+        table.add_row(SOPS, count_text(round(figures.sops)))
+    if figures.energy_pj is not None:
+        table.add_row(ENERGY, energy_text(figures.energy_pj))
     if figures.latency_ms is not None:
         table.add_row(f"latency{latency_note}", f"{figures.latency_ms:.1f} ms")
     return table
