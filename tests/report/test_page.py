@@ -198,6 +198,9 @@ def test_a_prediction_adds_ties_runs_straight_and_stops_where_nothing_was_measur
     assert predicted_loss(found, {0: 0, 1: 0}) == 0
     assert predicted_loss(found, {0: 27}) is None
     assert predicted_loss(found, {999: 1}) is None
+    poor = replace(found, dense=replace(found.dense, accuracy=0.01))
+    assert predicted_loss(poor, {0: 26}) is None  # no more can be lost than there is
+    assert predicted_loss(poor, {0: 3}) == predicted_loss(found, {0: 3})
 
 
 def test_a_prediction_without_labels_is_in_nats():

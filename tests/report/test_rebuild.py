@@ -191,14 +191,14 @@ def test_command_says_where_the_page_is(out, capsys):
     assert "written to" in told.err
 
 
-def test_firing_rates_and_methods_come_from_the_settings(tmp_path):
+def test_firing_rates_and_methods_come_from_what_was_measured(tmp_path):
     result = pruned()
-    settings = {
-        **result.settings,
-        "firing_rates": {"before": {"a.lif": 0.2, "gone": 0.1}, "after": {"a.lif": 0.15}},
+    measured = {
+        "rates_before": {"neurons": {"a.lif": 0.2, "gone": 0.1}},
+        "rates_after": {"neurons": {"a.lif": 0.15}},
         "methods": [{"method": "random", "saved": 0.3, "accuracy": 0.5, "low": 0.4, "high": 0.6}],
     }
-    save(replace(result, settings=settings), tmp_path / "out")
+    save(replace(result, measured=measured), tmp_path / "out")
     data = report_data(tmp_path / "out")
     assert [(r.name, r.before, r.after) for r in data.rates] == [("a.lif", 0.2, 0.15)]
     assert data.trials[0].method == "random"

@@ -46,6 +46,7 @@ class Choice:
     max_drop: float | None = None
     min_accuracy: float | None = None
     n: int = 256
+    recover: str = "none"
 
 
 def prune_and_save(
@@ -77,6 +78,7 @@ def prune_and_save(
             data=train,
             n=choice.n,
             curves=curves,
+            recover=choice.recover,
             device=device,
             source=loaded.source,
             progress=tell,
@@ -86,6 +88,11 @@ def prune_and_save(
     if eval_data is not None:
         before = with_accuracy(before, loaded.model, eval_data, "before", device)
         after = with_accuracy(after, result.model, eval_data, "after", device)
+        if result.control is not None:
+            control = with_accuracy(
+                result.before, result.control, eval_data, "unpruned, same recovery", device
+            )
+            result = replace(result, dense_recovered=control)
         note_skipped(eval_data)
     firing: dict[str, Any] = {}
     if firing_data is not None:
@@ -108,7 +115,6 @@ def prune_and_save(
             **result.settings,
             **settings,
             "latency": asdict(times[1]),
-            **_neuron_rates(firing),
             "command": typed_command(),
             "versions": versions(),
         },
@@ -132,20 +138,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _neuron_rates(firing: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The rates of neurons before and after, which the report shows."""
-    if not {"rates_before", "rates_after"} <= set(firing):
-        return {}
-    rates = {when: firing[f"rates_{when}"]["neurons"] for when in ("before", "after")}
-    return {"firing_rates": rates}
-
-
 def as_data(result: Result, out: Path) -> Mapping[str, Any]:
     """What `--json` prints."""
     return {
         "out": str(out),
         "before": asdict(result.before),
         "after": asdict(result.after),
+        "dense_recovered": None
+        if result.dense_recovered is None
+        else asdict(result.dense_recovered),
         "groups": [asdict(width) for width in result.plan.widths],
         "settings": dict(result.settings),
     }
@@ -159,6 +160,9 @@ def _print(result: Result, out: Path, latency_note: str) -> None:
         say(f"unchanged: {plural(kept, 'group')} (`psvit inspect` says why)")
     say()
     say(figures_table(result.before, result.after, latency_note))
+    control = result.dense_recovered
+    if control is not None and control.accuracy is not None:
+        say(f"the unpruned model after the same recovery: {control.accuracy:.1%} accuracy")
     say()
     say(f"written to  {out}/  ({WEIGHTS} {bytes_text((out / WEIGHTS).stat().st_size)})")
     say(f"look at it  {out / REPORT}")

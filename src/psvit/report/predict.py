@@ -20,8 +20,8 @@ def predicted_loss(curves: Curves, levels: Mapping[int, float]) -> float | None:
     """The losses of each tie at its level, added up, as ``psvit.allocate`` adds them.
 
     ``levels``: tie -> channels that each cell gives up. Measured curves are made to rise, noise
-    aside, and run straight in between. None where a tie gives up more than was measured: drawing
-    a guess would look like knowing.
+    aside, and run straight in between. None where a tie gives up more than was measured, and
+    where the sum exceeds all the accuracy there is: drawing a guess would look like knowing.
     """
     unit = loss_unit(curves)
     points: dict[int, list[Point]] = defaultdict(list)
@@ -39,4 +39,5 @@ def predicted_loss(curves: Curves, levels: Mapping[int, float]) -> float | None:
             return None
         rising = np.maximum(isotonic_regression([losses[removed] for removed in at]).x, 0.0)
         total += float(np.interp(level, [0, *at], [0.0, *rising]))
-    return total
+    most = curves.dense.accuracy
+    return None if unit == "points" and most is not None and total > most else total

@@ -74,8 +74,8 @@ def _data(
         path=() if path is None else _steps(path, rows, stories, metrics, curves),
         loss_unit="nats" if curves is None else loss_unit(curves),
         curves=curves,
-        trials=tuple(Trial(**trial) for trial in settings.get("methods", ())),
-        rates=_rates(settings.get("firing_rates")),
+        trials=tuple(Trial(**trial) for trial in metrics.get("methods", ())),
+        rates=_rates(metrics),
         load=_load(plan, name),
         command=str(settings.get("command", "")),
         facts=_facts(plan, settings, out),
@@ -148,11 +148,11 @@ def _saved(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {unit: 1 - after[key] / max(before[key], 1) for unit, key in keys.items()}
 
 
-def _rates(rates: Mapping[str, Mapping[str, float]] | None) -> tuple[Rate, ...]:
+def _rates(metrics: Mapping[str, Any]) -> tuple[Rate, ...]:
     """Of the neurons that were seen both before and after."""
-    if rates is None:
+    if "rates_before" not in metrics or "rates_after" not in metrics:
         return ()
-    before, after = rates["before"], rates["after"]
+    before, after = (metrics[f"rates_{when}"]["neurons"] for when in ("before", "after"))
     return tuple(Rate(name, rate, after[name]) for name, rate in before.items() if name in after)
 
 
