@@ -12,13 +12,17 @@ from psvit.sensitivity import effect
 
 
 def test_kl_by_hand() -> None:
-    p, q = torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[0.25, 0.25, 0.5]])
-    expected = 0.5 * math.log(2) + 0.25 * math.log(0.5)
+    p = torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]])
+    q = torch.tensor([[0.25, 0.25, 0.5], [0.125, 0.375, 0.5]])
+    expected = [
+        0.5 * math.log(2) + 0.25 * math.log(0.5),
+        0.5 * math.log(4) + 0.25 * math.log(2 / 3) + 0.25 * math.log(0.5),
+    ]
     got = effect.kl_per_image(
-        effect.log_probabilities(p.log(), 1), effect.log_probabilities(q.log(), 1)
+        effect.log_probabilities(p.log(), 2), effect.log_probabilities(q.log(), 2)
     )
-    assert float(got) == pytest.approx(expected, abs=1e-15)
-    assert float(effect.kl_per_image(p.log(), p.log())) == 0
+    assert got.tolist() == pytest.approx(expected, abs=1e-15)
+    assert effect.kl_per_image(p.log(), p.log()).tolist() == [0, 0]
 
 
 def test_logits_of_every_shape() -> None:
