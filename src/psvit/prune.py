@@ -19,10 +19,13 @@ from psvit.allocate import (
 )
 from psvit.artefacts.lineage import plan_of, remember
 from psvit.capture import capture
+from psvit.capture.copying import private_copy
 from psvit.cost import prepare, uncounted
 from psvit.groups import find_groups, removal_of
 from psvit.guidance import Guide, Tick, find_guidance
 from psvit.records import Curves, Result, Source
+from psvit.recover import calibration_images, check_recovery
+from psvit.recover import recover as run_recovery
 from psvit.rewrite import rewrite
 from psvit.saliency import saliency as score
 
@@ -44,6 +47,7 @@ def prune(
     n: int = 256,
     curves: Curves | None = None,
     correct: bool = True,
+    recover: str = "none",
     device: str | torch.device = "cpu",
     source: Source | None = None,
     progress: Progress | None = None,
@@ -64,6 +68,10 @@ def prune(
     groups do together. ``device``: where models run for all that. ``tick`` hears how many images
     of how many the analysis has run.
 
+    ``recover``: none, or bn to re-estimate batch-norm statistics on the first 1,024 images of
+    ``data``, without labels or gradients; the same is done to a copy of the unpruned model
+    (``Result.control``).
+
     ``source``: how to build the original again, so that
     ``psvit.save`` writes a folder that loads by itself. ``progress`` is told each stage's name.
 
@@ -73,6 +81,7 @@ def prune(
     say = progress or (lambda stage: None)
     save = save or {}
     check_choice(save, method, max_drop, min_accuracy)
+    check_recovery(recover, data)
     saliency = saliency or PREFERRED_SALIENCY.get(method, "l1")
     say("recording the model")
     graph = capture(model, example_inputs)
@@ -107,8 +116,15 @@ def prune(
     say("cutting the model")
     small = rewrite(graph, plan)
     remember(small, replace(plan, source=source), pruned_from=model)
+    control = None
+    if recover != "none":
+        say("recovering accuracy")
+        images = calibration_images(data or ())
+        run_recovery(small, images, recover)
+        control = run_recovery(private_copy(model), images, recover)
     settings = {
         "saliency": saliency,
+        "recover": recover,
         "method": method,
         "align": align,
         "seed": seed,
@@ -127,5 +143,6 @@ def prune(
         after=meter.measure(removal_of(graph, plan)),
         settings=settings,
         curves=guidance.curves,
+        control=control,
         path=uniform_path(graph, groups, scores, align),
     )

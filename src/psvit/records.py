@@ -370,7 +370,8 @@ class Result:
 
     ``measured``: plain data that metrics.json tells besides, such as firing rates by layer.
     ``curves``: the sensitivity analysis that guided the plan. ``path``: what other budgets would
-    have taken.
+    have taken. ``control``: the unpruned model after the same recovery, which a fair comparison
+    needs, and ``dense_recovered`` its figures.
     """
 
     model: nn.Module
@@ -382,6 +383,8 @@ class Result:
     measured: Mapping[str, Any] = field(default_factory=dict)
     curves: Curves | None = None
     path: BudgetPath | None = None
+    control: nn.Module | None = None
+    dense_recovered: Figures | None = None
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

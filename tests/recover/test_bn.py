@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+import psvit
 from psvit.errors import DataError, ModelError, OptionError
-from psvit.recover import recover
+from psvit.recover import calibration_images, check_recovery, recover
 
 
 def model() -> nn.Sequential:
@@ -65,3 +66,27 @@ def test_a_model_without_batch_norm_is_named() -> None:
 def test_an_unknown_method_lists_the_known_ones() -> None:
     with pytest.raises(OptionError, match="none, bn"):
         recover(model(), batches(), "magic")
+
+
+def test_calibration_images_are_whole_batches_up_to_a_number() -> None:
+    data = [(torch.full((4, 1), i), torch.zeros(4)) for i in range(5)] + [(torch.zeros(2, 1), 0)]
+    assert [int(b[0, 0]) for b in calibration_images(data, most=9)] == [0, 1, 2]
+    assert len(calibration_images(data, most=1000)) == 5
+
+
+def test_recovery_without_data_says_what_is_missing() -> None:
+    with pytest.raises(OptionError, match="--data DATA"):
+        check_recovery("bn", None)
+
+
+def test_pruning_with_recovery_also_recovers_a_control_and_leaves_the_model_alone() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(2)).eval()
+    net.append(nn.AdaptiveAvgPool1d(1)).append(nn.Flatten()).append(nn.Linear(8, 4))
+    images = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    result = psvit.prune(net, images, {"params": 0.2}, data=[images], recover="bn")
+    assert result.control is not None
+    mean = net[0](images).mean((0, 2, 3))
+    torch.testing.assert_close(result.control[1].running_mean, mean)
+    assert bool((net[1].running_mean == 0).all())
+    kept = list(result.plan.keep["0.weight"]["0"])
+    torch.testing.assert_close(result.model.state_dict()["1.running_mean"], mean[kept])

@@ -78,6 +78,9 @@ def _metrics(result: Result) -> dict[str, Any]:
         "psvit_metrics": METRICS_VERSION,
         "before": asdict(result.before),
         "after": asdict(result.after),
+        "dense_recovered": None
+        if result.dense_recovered is None
+        else asdict(result.dense_recovered),
         "settings": plain(result.settings),
         **plain(result.measured),
         **plain(story(result)),

@@ -17,6 +17,7 @@ from psvit.cli.measuring import FIRING_IMAGES
 from psvit.cli.options import Json
 from psvit.cli.run import Choice, prune_and_save
 from psvit.models import DEFAULT_MODEL, MODELS
+from psvit.recover import IMAGES
 
 SAVE = {"memory": 0.224}
 """What PSViT saves on its first benchmark."""
@@ -37,20 +38,24 @@ def demo(
     check_target(out, force=True)
     entry = MODELS[DEFAULT_MODEL]
     say(f"{entry.name}: {entry.description}")
-    say(f"the same as: psvit prune {entry.name} --data digits --save memory=22.4% -o {out}\n")
+    say(
+        f"the same as: psvit prune {entry.name} --data digits --save memory=22.4% \\\n"
+        f"             --recover bn -o {out}\n"
+    )
     loaded = open_model(entry.name, None, None, allow_partial=False, seed=0)
     options = DataOptions().with_recipe_of(loaded, entry.name)
-    train = options.open("digits", "train", only=False)
+    train = options.open("digits", "train", only=False, limit=IMAGES, shuffle=True)
     with _one_thread():
         result = prune_and_save(
             loaded,
             example_input(loaded, entry.name, None, train),
-            Choice(SAVE),
+            Choice(SAVE, recover="bn"),
             out,
             force=True,
             eval_data=options.open("digits", "eval", only=False),
             firing_data=options.open("digits", "eval", only=False, limit=FIRING_IMAGES),
             device=torch.device("cpu"),
+            train=train,
             settings={"model": entry.name, **data_settings(options, "digits", None)},
         )
     return result if json else None

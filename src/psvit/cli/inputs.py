@@ -46,7 +46,15 @@ class DataOptions:
     image_column: str | None = None
     label_column: str | None = None
 
-    def open(self, spec: str, split: Split, *, only: bool, limit: int | None = None) -> Batches:
+    def open(
+        self,
+        spec: str,
+        split: Split,
+        *,
+        only: bool,
+        limit: int | None = None,
+        shuffle: bool = False,
+    ) -> Batches:
         """The batches of one split; `only` as in `open_data`."""
         return open_data(
             spec,
@@ -56,6 +64,7 @@ class DataOptions:
             workers=self.workers,
             seed=self.seed,
             limit=limit,
+            shuffle=shuffle,
             skip_bad=self.skip_bad,
             only=only,
             image_column=self.image_column if spec.startswith("parquet:") else None,

@@ -52,8 +52,10 @@ from psvit.cli.options import (
     parse_max_drop,
 )
 from psvit.cli.run import Choice, prune_and_save
+from psvit.data import Batches
 from psvit.errors import OptionError
 from psvit.records import Curves
+from psvit.recover import IMAGES, check_recovery
 from psvit.sensitivity import read_curves
 
 
@@ -90,6 +92,14 @@ def prune(
     ] = "uniform",
     sensitivity: Sensitivity = None,
     n: Images = 256,
+    recover: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How accuracy is brought back: none, or bn, batch-norm statistics taken again on "
+            "training images (--data), without labels.",
+        ),
+    ] = "none",
     align: Annotated[int, typer.Option(metavar="N", help="Keep widths at multiples of N.")] = 1,
     checkpoint: Checkpoint = None,
     allow_partial: AllowPartial = False,
@@ -128,7 +138,9 @@ def prune(
         max_drop=parse_max_drop(max_drop),
         min_accuracy=parse_accuracy(min_accuracy),
         n=n,
+        recover=recover,
     )
+    check_recovery(recover, data)
     check_choice(choice.save, method, choice.max_drop, choice.min_accuracy)
     place = check_device(device)
     loaded = open_model(model, model_arg, checkpoint, allow_partial=allow_partial, seed=seed)
@@ -161,11 +173,16 @@ def prune(
             source, "eval", only=only, limit=min(limit or FIRING_IMAGES, FIRING_IMAGES)
         ),
         device=place,
-        train=None if data is None else options.open(data, "train", only=only, limit=2 * n),
+        train=None if data is None else guide_images(options, data, only=only, n=n),
         curves=curves,
         settings={"model": model, **data_settings(options, data, eval_data)},
     )
     return result if json else None
+
+
+def guide_images(options: DataOptions, data: str, *, only: bool, n: int) -> Batches:
+    """Training images for analysis and recovery: a seeded draw, mixed so that any part is one."""
+    return options.open(data, "train", only=only, limit=max(2 * n, IMAGES), shuffle=True)
 
 
 def saliency_of(named: str | None, curves: Curves | None) -> str | None:
