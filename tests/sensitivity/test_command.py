@@ -69,6 +69,7 @@ def test_it_writes_a_file_that_reads_back_and_a_table(analyse, net, tmp_path) ->
     assert curves.settings["data"] == "digits"
     assert curves.settings["saliency"] == "l2"
     assert curves.dense.n == 20
+    assert set(curves.points[0].saved) == {"memory", "params", "macs", "sops", "energy"}
     assert json.loads(ended.out) == json.loads((tmp_path / "s.json").read_text())
     names = {p.name for p in tmp_path.iterdir()} - {"__pycache__"}
     assert names == {"net.py", "s.json", "s.csv"}  # the journal is gone

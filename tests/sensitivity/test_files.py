@@ -109,17 +109,19 @@ def test_an_analysis_without_labels_knows_no_accuracy(spiking: Tiny) -> None:
         check_accuracy(spiking.analyse(labels=False))
 
 
+@pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_write_that_fails_leaves_what_was_there(
-    spiking: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spiking: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     path = tmp_path / "s.json"
     path.write_text("precious")
+    curves = spiking.analyse()
 
-    def full(file: int) -> None:
+    def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, call, full)
     with pytest.raises(psvit.OutputError, match="No space left on device"):
-        write_curves(spiking.analyse(), path)
+        write_curves(curves, path)
     assert path.read_text() == "precious"
     assert os.listdir(tmp_path) == ["s.json"]

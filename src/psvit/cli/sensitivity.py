@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
 from psvit.capture import capture
@@ -40,8 +41,11 @@ from psvit.cli.options import (
     Std,
     Workers,
 )
-from psvit.errors import OptionError, OutputError, PlanError, PsvitError
+from psvit.cost import Meter, observe, prepare
+from psvit.data import Batches
+from psvit.errors import ModelError, OptionError, OutputError, PlanError, PsvitError
 from psvit.groups import find_groups
+from psvit.records import Graph, Groups
 from psvit.report.tables import figure_table
 from psvit.saliency import saliency as score
 from psvit.sensitivity import check_grid, curves_to_json, read_curves, write_curves
@@ -130,6 +134,7 @@ def sensitivity(
     journal = out.with_name(out.name + ".journal")
     if journal.exists():
         note(f"going on from {journal}")
+    meter = _meter(graph, groups, train, n=n, seed=seed, device=place)
     try:
         with watch("pruning each group alone, images") as tick:
             curves = analyse(
@@ -145,6 +150,7 @@ def sensitivity(
                 progress=tick,
                 device=place,
                 settings={"data": data, "saliency": saliency},
+                meter=meter,
             )
     except KeyboardInterrupt as error:
         raise Interrupted(
@@ -173,6 +179,21 @@ def parse_grid(text: str) -> tuple[float, ...]:
             f"--grid {text!r}: expected ratios between 0 and 1, such as 0.1,0.25,0.5,0.75"
         ) from error
     return check_grid(ratios)
+
+
+def _meter(
+    graph: Graph, groups: Groups, train: Batches, *, n: int, seed: int, device: torch.device
+) -> Meter:
+    """What prices removals: in SOPs and energy too, where firing can be measured."""
+    try:
+        with watch("firing rates, images") as tick:
+            activity = observe(
+                graph, train, groups, limit=n, seed=seed, device=device, progress=tick
+            )
+    except ModelError as error:
+        note(f"SOPs and energy are not measured: {error}")
+        return prepare(graph, groups)
+    return prepare(graph, groups, activity)
 
 
 def _check_file(out: Path, *, force: bool) -> None:
