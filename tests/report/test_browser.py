@@ -150,6 +150,19 @@ def test_bars_that_the_script_draws_are_as_python_would_draw_them(browser, pages
     )
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_slider_stays_in_sight_over_the_whole_network(browser, pages, width):
+    browser.open(pages["full"], width)
+    browser.run(
+        "[...document.querySelectorAll('.bar')].at(-1)"
+        ".scrollIntoView({block: 'center', behavior: 'instant'})"
+    )
+    browser.settle()
+    top = "document.querySelector('.control').getBoundingClientRect().top"
+    assert browser.run(top) == 0
+    assert browser.run(f"scrollY - {top} > 0")
+
+
 def test_a_loss_that_was_not_measured_is_a_dash(browser, pages):
     browser.open(pages["full"], 1600)
     browser.run("document.querySelector('#slider').focus()")

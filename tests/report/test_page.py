@@ -152,6 +152,18 @@ def test_a_large_model_stays_small_enough(count, one_by_one):
     assert ("M0 .5m1 0h1m1 0h1" in page) == one_by_one
 
 
+@pytest.mark.parametrize("method", ["uniform", "optimal"])
+def test_a_plan_of_another_method_lies_beside_the_curve_of_uniform_plans(method):
+    chart = script_data(render(replace(full(), method=method)))["charts"]["predicted"]
+    known = [step for step in full().path if step.loss is not None]
+    apart = method != "uniform"
+    assert len(chart["series"][0]["points"]) == len(known) - apart
+    assert (chart["own"] is not None) == apart
+    if apart:
+        assert chart["own"]["y"] == pytest.approx(0.61)
+        assert chart["own"]["tip"] == "0.6 points predicted at 22.4 % saved"
+
+
 def test_same_data_same_page():
     assert render(full()) == render(full())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from psvit.report.page import render
 from psvit.report.rebuild import report_data, write_report
 from psvit.sensitivity import curves_to_json
 from tests.artefacts.models import images, pruned, trained
+from tests.cli.conftest import NET
 
 
 def extras(out: Path):
@@ -49,6 +51,19 @@ def test_rebuilding_gives_the_same_bytes(out):
     assert sorted(p.name for p in out.iterdir()) == [
         "metrics.json", "model.safetensors", "plan.json", "report.html",
     ]  # fmt: skip
+
+
+def test_prune_writes_the_page_with_the_command_that_was_typed(tmp_path, capsys):
+    (tmp_path / "net.py").write_text(NET)
+    typed = ["prune", f"{tmp_path}/net.py:Net", "--input-shape", "1,8,8", "--save", "memory=30%",
+             "-o", f"{tmp_path}/a b"]  # fmt: skip
+    assert main(typed) == 0, capsys.readouterr().err
+    out = tmp_path / "a b"
+    page = (out / REPORT).read_text()
+    assert report_data(out).command == shlex.join(["psvit", *typed])
+    assert "--save memory=30%" in page
+    assert main(["report", str(out)]) == 0
+    assert (out / REPORT).read_text() == page
 
 
 def test_a_report_that_fails_leaves_no_folder(tmp_path):

@@ -4,7 +4,9 @@ A folder that psvit wrote holds
 
     model.safetensors   the weights: keys of the original, smaller shapes
     plan.json           which indices stay, and how to build the original
-    metrics.json        figures before and after, and the settings that gave them
+    metrics.json        figures before and after, the settings that gave them, what was locked
+    report.html         all of it as a page, where a command wrote the folder
+    sensitivity.json    the analysis that guided the plan, where one did (.csv: for people)
 
 and nothing in it is ever unpickled.
 """

@@ -32,7 +32,11 @@ def chart_data(data: ReportData) -> dict[str, Any]:
                 for name, trials in series.items()
             ],
         }
-    losses = [(s.saved["memory"], s.loss) for s in data.path if s.loss is not None]
+    # Where another method chose this model's plan, it lies beside the curve of uniform plans.
+    apart = data.method != "uniform"
+    known = [(s, s.loss) for s in data.path if s.loss is not None]
+    losses = [(s.saved["memory"], loss) for s, loss in known if not (s.this and apart)]
+    own = [(s.saved["memory"], loss) for s, loss in known if s.this and apart]
     if len(losses) > 1:
         points = data.loss_unit == "points"
         charts["predicted"] = {
@@ -40,18 +44,11 @@ def chart_data(data: ReportData) -> dict[str, Any]:
             "x": "memory saved, %",
             "y": "accuracy lost, points" if points else "KL divergence, nats",
             "reference": None,
-            "own": None,
+            "own": _loss_point(*own[0], points) if own else None,
             "series": [
                 {
-                    "name": "predicted",
-                    "points": [
-                        {
-                            "x": 100 * x,
-                            "y": 100 * y if points else y,
-                            "tip": _loss_tip(x, y, points),
-                        }
-                        for x, y in losses
-                    ],
+                    "name": "uniform",
+                    "points": [_loss_point(saved, loss, points) for saved, loss in losses],
                 }
             ],
         }
@@ -194,6 +191,7 @@ def _own_point(data: ReportData) -> dict[str, Any] | None:
     return _trial_point(own)
 
 
-def _loss_tip(saved: float, loss: float, points: bool) -> str:
+def _loss_point(saved: float, loss: float, points: bool) -> dict[str, Any]:
     text = points_text(loss) if points else f"{loss:.3g} nats"
-    return f"{text} predicted at {percent_text(saved)} saved"
+    tip = f"{text} predicted at {percent_text(saved)} saved"
+    return {"x": 100 * saved, "y": 100 * loss if points else loss, "tip": tip}

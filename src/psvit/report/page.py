@@ -70,11 +70,11 @@ def _explore(data: ReportData) -> str:
             f"<p>{every} stop of the slider is a plan that prunes all groups alike, priced "
             "without cutting anything. Move it to see which channels that budget would take.</p>"
         )
-    table = methods_table(data)
-    budget = section(
-        "budget", "Budget", what + slider(data) + f'<div class="charts">{figures}</div>' + table
+    # The slider is no part of a section: it stays in sight as far as its parent reaches.
+    return (
+        f'<div class="explore">{section("budget", "Budget", what)}{slider(data)}'
+        f'<div class="charts">{figures}</div>{methods_table(data)}{network_section(data)}</div>'
     )
-    return f'<div class="explore">{budget}{network_section(data)}</div>'
 
 
 def _script_data(data: ReportData) -> dict[str, Any]:

@@ -143,14 +143,14 @@
     });
     if (chart.own) {
       const group = make("g", { style: "color: var(--ink)" }, svg);
-      make("line", { class: "whiskers", x1: x(chart.own.x), x2: x(chart.own.x), y1: y(chart.own.low), y2: y(chart.own.high) }, group);
+      if (chart.own.low !== undefined) make("line", { class: "whiskers", x1: x(chart.own.x), x2: x(chart.own.x), y1: y(chart.own.low), y2: y(chart.own.high) }, group);
       make("circle", { class: "own", cx: x(chart.own.x), cy: y(chart.own.y), r: 5.5, "data-tip": chart.own.tip }, group);
     }
     if (figure.dataset.chart === "predicted") {
       figure.dot = make("circle", { r: 5, style: "color: var(--series-1)" }, svg);
       figure.y = (loss) => y(chart.y.endsWith("points") ? 100 * loss : loss);
     }
-    if (chart.series.length > 1 || chart.reference !== null) {
+    if (chart.series.length > 1 || chart.reference !== null || chart.own) {
       const keys = document.createElement("ul");
       keys.className = "keys";
       const key = (name, style) => {
