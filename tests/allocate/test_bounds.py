@@ -156,13 +156,21 @@ def test_interaction_that_curves_do_not_see_is_corrected() -> None:
 
 
 def test_a_correction_that_does_not_help_is_dropped() -> None:
-    problem = problem_of({"memory": 0.3})
-    plain = OPTIMAL(problem)
+    graph, groups = chain([Hidden(20), Hidden(20)])
+    curves = curves_of(graph, groups, lambda _, ratio: ratio**2)
+    problem = pose(graph, groups, random_scores(groups), {"params": 0.5}, curves=curves)
+    plain = {tie: level for tie, level in OPTIMAL(problem).items() if level}
+    assert len(plain) == 2
+    tried = []
 
     def joint(removal: Removal) -> float:
+        """As if the first layer did all the harm, but every other plan is worse still."""
         levels = {g: len(c) for g, c in removal.items()}
-        return (
-            0.0 if levels == {t: k for t, k in plain.items() if k} else 5.0 + sum(levels.values())
-        )
+        tried.append(levels)
+        if levels == plain:
+            return 0.0
+        return -9.0 if levels == {1: plain[1]} else 5.0
 
-    assert correct(problem, OPTIMAL, joint) == plain
+    better = correct(problem, OPTIMAL, joint)
+    assert any(levels not in (plain, *({t: k} for t, k in plain.items())) for levels in tried)
+    assert {tie: level for tie, level in better.items() if level} == plain

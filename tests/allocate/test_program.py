@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import combinations, product
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psvit.allocate.program import Program, solve
+from psvit.allocate.program import Program, _stdout_kept_clean, solve
 
 UNITS = ("memory", "macs")
 
@@ -88,3 +89,10 @@ def test_a_known_choice_bounds_the_search_and_none_better_is_said() -> None:
     assert solved.levels is None
     assert solved.proven
     assert solved.bound == np.inf
+
+
+def test_what_native_code_prints_does_not_reach_stdout(capfd: pytest.CaptureFixture) -> None:
+    with _stdout_kept_clean():
+        os.write(1, b"a native library says something")
+    os.write(1, b"a result")
+    assert capfd.readouterr().out == "a result"

@@ -274,7 +274,7 @@ def test_options_that_mean_nothing(refused, arguments, words):
     [
         (("prun",), "No such command 'prun'"),
         (("prune",), "Missing argument 'MODEL' (see `psvit prune --help`)"),
-        (("prune", "m", "-o", "x"), "Missing option '--save'"),
+        (("prune", "m", "-o", "x"), "no budget was given"),
         (("prune", "m", "--save", "memory=0.2"), "Missing option '-o' / '--out'"),
         (("inspect", "m", "--sed", "1"), "No such option: --sed"),
         (("demo", "--seed", "1"), "No such option: --seed"),

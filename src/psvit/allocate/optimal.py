@@ -102,7 +102,7 @@ def solve_optimal(problem: Problem) -> Solution:
     return Solution(
         levels=best,
         loss=losses.predict(best),
-        bound=first.bound,
+        bound=min(first.bound, losses.predict(best)),
         proven=first.proven,
         exact=exact,
         seconds=time.perf_counter() - start - pricing_s,
