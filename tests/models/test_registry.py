@@ -76,10 +76,11 @@ def test_pooling_early_keeps_names_shapes_and_tokens_of_the_stock_stem() -> None
     stock_state, early_state = stock.state_dict(), early.state_dict()
     assert list(stock_state) == list(early_state)
     assert all(torch.equal(stock_state[k], early_state[k]) for k in stock_state)
-    tokens: list[torch.Size] = []
-    early.patch_embed.register_forward_hook(lambda m, x, y: tokens.append(y.shape))
+    sizes: list[torch.Size] = []
+    for module in (early.patch_embed.stages[0], early.patch_embed):
+        module.register_forward_hook(lambda m, x, y: sizes.append(y.shape[2:]))
     early(torch.rand(1, 3, 32, 32))
-    assert tokens == [(4, 1, 32, 8, 8)]
+    assert sizes == [(4, 16, 16), (32, 8, 8)]
 
 
 @pytest.mark.parametrize("pooling", ["110", "11x0", "1110"])
