@@ -37,7 +37,7 @@ def test_metrics_tell_rates_and_both_energies_before_and_after(pruned):
         assert other["model"] == MODEL
         assert other["energy_pj"] > 10 * figures["energy_pj"]
     assert after.sops < before.sops
-    assert metrics["settings"]["firing_rates"]["after"] == after.neurons
+    assert metrics["rates_after"]["neurons"] == after.neurons
 
 
 def test_a_folder_is_evaluated_to_the_same_figures(run, pruned):

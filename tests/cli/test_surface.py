@@ -24,8 +24,8 @@ SURFACE = {
     ],
     "prune": [
         *MODEL, *DATA, "-o/--out", "--save", "--max-drop", "--min-accuracy", "--eval-data",
-        "--saliency", "--method", "--sensitivity", "--n", "--align", "--input-shape", "--seed",
-        "--force", "--json",
+        "--saliency", "--method", "--sensitivity", "--n", "--recover", "--align", "--input-shape",
+        "--seed", "--force", "--json",
     ],
 }  # fmt: skip
 

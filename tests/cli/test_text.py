@@ -37,7 +37,7 @@ def masked(text: str, folder: Path) -> str:
             line = re.sub("─+", "─", re.sub(" +", " ", line))
         measured = re.match(
             r" *(accuracy on \d+ images|95 % interval|SOPs.*driven|energy.*convention"
-            r"|latency.* threads?)",
+            r"|latency.* threads?|the unpruned model after the same recovery:)",
             line,
         )
         if measured:

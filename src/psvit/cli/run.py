@@ -30,7 +30,7 @@ from psvit.records import Curves, InputSpec, Result
 from psvit.report.page import render
 from psvit.report.rebuild import report_data
 from psvit.report.tables import figures_table, widths_table
-from psvit.report.units import bytes_text, plural
+from psvit.report.units import bytes_text, percent_text, plural
 from psvit.sensitivity import curves_to_csv, curves_to_json
 
 
@@ -162,7 +162,8 @@ def _print(result: Result, out: Path, latency_note: str) -> None:
     say(figures_table(result.before, result.after, latency_note))
     control = result.dense_recovered
     if control is not None and control.accuracy is not None:
-        say(f"the unpruned model after the same recovery: {control.accuracy:.1%} accuracy")
+        accuracy = percent_text(control.accuracy)
+        say(f"the unpruned model after the same recovery: {accuracy} accuracy")
     say()
     say(f"written to  {out}/  ({WEIGHTS} {bytes_text((out / WEIGHTS).stat().st_size)})")
     say(f"look at it  {out / REPORT}")
