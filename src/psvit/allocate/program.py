@@ -87,27 +87,78 @@ def solve(program: Program, upper: float, seconds: float) -> Solved:
 
     HiGHS cannot be given a choice to start from, so what follows from one is worked out here:
     levels that alone lose more are left out, and so are those that the linear relaxation shows
-    to be in no better choice, as its bound plus their reduced cost is above ``upper``.
+    to be in no better choice, as its bound plus their reduced cost is above ``upper``. If most
+    pairs share one tie (a residual stream), its levels are tried one by one, the most promising
+    first: with it decided, the rest is nearly a knapsack, and most of its levels need no search.
     """
-    started = time.perf_counter()
+    end = time.perf_counter() + seconds
     upper = min(upper, greedy_loss(program) or upper)
-    limit = upper * (1 + _SLACK)
     allowed = {
-        tie: [k for k, loss in enumerate(program.loss[tie]) if loss <= limit]
-        for tie in program.candidates
+        tie: [k for k, loss in enumerate(losses) if loss <= upper * (1 + _SLACK)]
+        for tie, losses in program.loss.items()
     }
+    hub = _hub(program)
+    branches = [allowed] if hub is None else [{**allowed, hub: [k]} for k in allowed[hub]]
+    relaxed = sorted((_relax(program, b, upper) for b in branches), key=lambda r: r.bound)
+    best: dict[int, int] | None = None
+    bounds, proven = [], True
+    for branch in relaxed:
+        if branch.bound > upper * (1 + 1e-6):
+            bounds.append(branch.bound)
+            continue
+        left = branch.without(upper)
+        solved = _solve_form(
+            program, left, _form(program, left, upper), upper, end - time.perf_counter()
+        )
+        bounds.append(solved.bound)
+        proven = proven and solved.proven
+        if solved.levels is not None:
+            loss = _loss(program, solved.levels)
+            if best is None or loss < _loss(program, best):
+                best, upper = solved.levels, min(upper, loss) or upper
+    return Solved(best, min(bounds), proven)
+
+
+def _loss(program: Program, levels: Mapping[int, int]) -> float:
+    return sum(
+        program.loss[tie][program.candidates[tie].index(level)] for tie, level in levels.items()
+    )
+
+
+def _hub(program: Program) -> int | None:
+    """The tie that most pairs share, if there is one and there are several pairs."""
+    count = Counter(tie for pair in program.twice for tie in pair)
+    tie, pairs = count.most_common(1)[0] if count else (None, 0)
+    return tie if pairs > 3 and 2 * pairs > len(program.twice) else None
+
+
+@dataclass(frozen=True)
+class _Relaxed:
+    """The linear relaxation: its bound, and what each candidate level costs beyond it at least."""
+
+    bound: float
+    allowed: Mapping[int, Sequence[int]]
+    cost: Mapping[tuple[int, int], float]
+
+    def without(self, upper: float) -> Mapping[int, Sequence[int]]:
+        """The levels that a choice of at most ``upper`` may hold."""
+        spare = upper * (1 + 1e-6) - self.bound
+        return {
+            tie: [k for k in ks if self.cost.get((tie, k), 0.0) <= spare] or ks
+            for tie, ks in self.allowed.items()
+        }
+
+
+def _relax(program: Program, allowed: Mapping[int, Sequence[int]], upper: float) -> _Relaxed:
     form = _form(program, allowed, upper)
-    relaxed = linprog(
+    found = linprog(
         form.objective, A_ub=form.upper, b_ub=form.at_most, A_eq=form.equal, b_eq=form.equals,
-        bounds=(0, 1), method="highs", options={"time_limit": seconds},
+        bounds=(0, 1), method="highs",
     )  # fmt: skip
-    if relaxed.status == 0:
-        spare = 1 + 1e-6 - relaxed.fun
-        for tie in allowed:
-            costs = {k: relaxed.lower.marginals[form.column[tie, k]] for k in allowed[tie]}
-            allowed[tie] = [k for k, cost in costs.items() if cost <= spare] or allowed[tie]
-        form = _form(program, allowed, upper)
-    return _solve_form(program, allowed, form, upper, seconds - (time.perf_counter() - started))
+    if found.status != 0:  # infeasible, or not solved: then nothing is known
+        return _Relaxed(np.inf if found.status == 2 else 0.0, allowed, {})
+    cost = {key: found.lower.marginals[place] * upper for key, place in form.column.items()}
+    return _Relaxed(found.fun * upper, allowed, cost)
 
 
 def greedy_loss(program: Program) -> float | None:
