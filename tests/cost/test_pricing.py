@@ -117,3 +117,46 @@ def test_figures_without_an_activity_have_no_sops() -> None:
     graph = capture(Readout(), torch.rand(2, 2, 6, 6), check=False)
     figures = prepare(graph, find_groups(graph)).measure({})
     assert (figures.sops, figures.energy_pj) == (None, None)
+
+
+class HeadsFirst(torch.nn.Module):
+    """Attention with heads folded in front of the images: [B, N, 8] -> [2 B, N, 4]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k = torch.nn.Linear(6, 8), torch.nn.Linear(6, 8)
+        self.v, self.out = torch.nn.Linear(6, 8), torch.nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b, n, _ = x.shape
+        q, k, v = (
+            (f(x) > 0).to(x).reshape(b, n, 2, 4).permute(2, 0, 1, 3).reshape(2 * b, n, 4)
+            for f in (self.q, self.k, self.v)
+        )
+        y = torch.bmm(torch.bmm(q, k.transpose(1, 2)), v)
+        y = y.reshape(2, b, n, 4).permute(1, 2, 0, 3).reshape(b, n, 8)
+        return self.out(y).mean(1)
+
+
+def test_channels_that_cannot_be_told_apart_are_estimated_and_named() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(6, 3, 6)
+    graph = capture(HeadsFirst(), images[:2], check=False)
+    groups = find_groups(graph)
+    (removal,) = (head.channels for head in groups.heads[:1])
+    fits = prepare(graph, groups, observe(graph, [images[:2]], groups))
+    assert fits.activity is not None
+    assert fits.activity.rates.estimated == ()
+    # two images and one come as [2 * 2, ..] and [2 * 1, ..]: the second is no multiple of the
+    # pattern of heads along the first axis that was recorded
+    activity = observe(graph, [images[:2], images[2:3]], groups)
+    products = ("bmm", "bmm#2")
+    assert activity.rates.estimated == products
+    exact = observe(graph, [images[:3]]).rates
+    layers = activity.rates.layers
+    assert [layers[p].sops for p in products] == [exact.layers[p].sops for p in products]
+    # the head that is left has half the MACs, so half of the SOPs are estimated to be
+    meter = prepare(graph, groups, activity)
+    whole = sum(layers[p].sops for p in products)
+    assert meter.measure({}).sops == pytest.approx(whole)
+    assert meter.measure(removal).sops == pytest.approx(whole / 2)

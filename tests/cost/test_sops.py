@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -74,7 +74,7 @@ CONVOLUTIONS = [
     nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2),
     nn.Conv2d(4, 8, (3, 2), stride=(1, 2), padding="valid", groups=4),
     nn.Conv2d(4, 6, (3, 4), padding="same", dilation=(1, 2)),
-    nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"),
+    nn.Conv2d(4, 6, 3, padding=2, padding_mode="circular"),
     nn.Conv2d(4, 6, 3, padding=2, padding_mode="reflect"),
     nn.Conv2d(4, 6, 3, padding=2, padding_mode="replicate"),
     nn.Conv3d(4, 6, 2, stride=2, padding=1),
@@ -225,9 +225,10 @@ def test_the_unit_of_an_integer_neuron_is_learned_over_all_batches() -> None:
     first, second = torch.tensor([[0.0, 2.0, 4.0]] * 2), torch.tensor([[1.0, 0.0, 3.0]] * 2)
     layer = watched(Fires(lambda s: s * 0.25, rounds=True), first, second).rates.layers["fc"]
     assert layer.sops == pytest.approx((2 + 4 + 1 + 3) * 10 / 2)
-    half = torch.tensor([[1.5, 0.0, 0.0]] * 2)
-    broken = watched(Two(lambda a, b: a @ b), (first, spikes(3, 2)), (half, spikes(3, 2)))
-    assert only(broken).spikes == (False, True)
+    # none fires once here: only 2 and 3 together tell that the unit is 1
+    third = torch.tensor([[0.0, 2.0, 3.0]] * 2)
+    layer = watched(Fires(lambda s: s * 0.25, rounds=True), third).rates.layers["fc"]
+    assert layer.sops == pytest.approx((2 + 3) * 10)
 
 
 @pytest.mark.parametrize(("largest", "spiking"), [(16.0, True), (17.0, False)])
@@ -250,6 +251,9 @@ def test_weights_of_zeros_and_ones_are_no_spikes() -> None:
     layer = nn.Linear(3, 4)
     nn.init.ones_(layer.weight)
     assert not only(watched(layer, torch.rand(2, 3) + 0.5)).spike_driven
+    function = Calls(F.linear, 4, 3)
+    nn.init.ones_(function.w)
+    assert only(watched(function, torch.rand(2, 3) + 0.5)).spikes == (False,)
 
 
 def test_all_steps_of_an_image_count_and_batches_do_not_matter() -> None:
@@ -268,6 +272,16 @@ def test_a_limit_cuts_the_last_batch() -> None:
     activity = watched(nn.Linear(5, 2), x[:4], x[4:], limit=5)
     assert activity.rates.n == 5
     assert only(activity).sops == pytest.approx(float(x[:5].sum()) * 2 / 5)
+
+
+def test_no_batch_is_read_beyond_the_limit() -> None:
+    def batches() -> Iterator[Tensor]:
+        yield spikes(2, 5)
+        yield spikes(2, 5)
+        raise AssertionError("read too far")
+
+    graph = capture(nn.Linear(5, 2), spikes(2, 5), check=False)
+    assert observe(graph, batches(), limit=4).rates.n == 4
 
 
 def test_labels_may_come_along() -> None:
@@ -290,6 +304,22 @@ def test_everything_is_as_it_was() -> None:
     assert graph.module[2].v == 0.0
     after = graph.module.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_what_a_forward_counts_in_buffers_is_taken_back() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(5, 2)
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls.add_(1)
+            return self.fc(x) + self.calls
+
+    graph = capture(Counts(), spikes(2, 5), check=False)
+    observe(graph, [spikes(2, 5)])
+    assert graph.module.calls == 0
 
 
 def test_what_cannot_be_counted_is_said() -> None:

@@ -15,7 +15,7 @@ it is a number of several bits that has to be multiplied: it is no spikes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
+from math import isfinite
 
 import torch
 from torch import fx, nn
@@ -57,12 +57,11 @@ _MOVING_LAYERS = (
 
 @dataclass
 class Seen:
-    """What has been seen of one tensor, batch by batch. ``unit``: what one spike is worth."""
+    """What has been seen of one tensor, batch by batch. ``sizes``: its magnitudes if spikes."""
 
     from_neuron: bool
     spikes: bool = True
-    unit: float = inf
-    largest: float = 0.0
+    sizes: frozenset[float] = frozenset()
     nonzero: int = 0
     elements: int = 0
 
@@ -74,7 +73,7 @@ class Seen:
     @property
     def worth(self) -> float:
         """Magnitude of one spike; 1 if there was none."""
-        return 1.0 if self.unit == inf else self.unit
+        return _unit(self.sizes) if self.sizes else 1.0
 
     def look(self, x: torch.Tensor) -> None:
         """Take note of the values of one batch."""
@@ -84,26 +83,35 @@ class Seen:
         if not self.spikes or nonzero == 0:
             return
         if x.dtype == torch.bool or bool(((x == 0) | (x == 1)).all()):
-            self._whole(1.0, 1.0)
-        elif not self.from_neuron:
-            self.spikes = False
+            self.sizes |= {1.0}
+        elif self.from_neuron:
+            self.sizes |= frozenset(torch.unique(x.abs()).tolist()) - {0.0}
         else:
-            size = x.abs()
-            smallest = float(torch.where(size > 0, size, inf).min())
-            counts = size / smallest
-            off = float((counts - counts.round()).abs().max())
-            self.spikes = off < TOLERANCE  # false for NaN as well
-            self._whole(smallest, float(size.max()))
+            self.spikes = False
+        self.spikes = self.spikes and _are_levels(self.sizes)
 
-    def _whole(self, smallest: float, largest: float) -> None:
-        """Unite the unit of this batch with that of the batches before."""
-        unit = min(self.unit, smallest)
-        self.largest = max(self.largest, largest)
-        for other in (self.unit, smallest):
-            if other < inf and abs(other / unit - round(other / unit)) >= TOLERANCE:
-                self.spikes = False
-        self.spikes &= self.largest <= (MAX_LEVEL + TOLERANCE) * unit
-        self.unit = unit
+
+def _are_levels(sizes: frozenset[float]) -> bool:
+    """Whether all are whole multiples of one unit, at most MAX_LEVEL of it."""
+    if len(sizes) > 2 * MAX_LEVEL or not all(isfinite(size) for size in sizes):
+        return False  # one level may come in two roundings
+    unit = _unit(sizes)
+    levels = [size / unit for size in sizes]
+    whole = all(abs(level - round(level)) < TOLERANCE * MAX_LEVEL for level in levels)
+    return whole and max(levels) < MAX_LEVEL + 0.5
+
+
+def _unit(sizes: frozenset[float]) -> float:
+    """The greatest common divisor, up to rounding errors: Euclid's algorithm."""
+    smallest = min(sizes)
+    unit = smallest
+    for size in sorted(sizes):
+        a, b = size, unit
+        while b > TOLERANCE * smallest:
+            rest = a % b
+            a, b = b, min(rest, b - rest)
+        unit = a
+    return unit
 
 
 def is_neuron(module: nn.Module) -> bool:
