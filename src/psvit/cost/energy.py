@@ -8,7 +8,9 @@ the Spike-driven Transformer (Yao et al., NeurIPS 2023) report their models so.
 
 The papers estimate SOPs as firing rate x T x MACs; psvit counts them (``psvit.cost.sops``), which
 is less: border positions reach fewer outputs, and a product of two spike tensors only accumulates
-where both fire. Left out, as in the papers: memory traffic, the neurons' own updates, batch norm
+where both fire. Spikformer's authors also count layers that read an ADD shortcut as spike-driven;
+its values are sums of spikes, numbers of several bits, so here (and in SpikingJelly) those are
+MACs, which raises the energy of such models. Left out, as in the papers: memory traffic, the neurons' own updates, batch norm
 (folded into the layer before it), pooling, and shortcuts. It is a figure to compare models of one
 kind by; ``psvit.cost.jelly`` has a model that counts memory.
 """
