@@ -15,7 +15,7 @@ FOUND = $(shell for p in $(PYTHON) python3.13 python3.12 python3.11 python3; do 
 NEED = psvit needs Python 3.11 or newer with its venv module (Debian: apt install python3-venv); \
 or name one: make PYTHON=/path/to/python3
 
-.PHONY: setup demo test check format
+.PHONY: setup demo test test-thorough check format
 
 setup: .venv/.done
 
@@ -23,7 +23,11 @@ demo: .venv/.done
 	@$(BIN)/psvit demo
 
 test: .venv/.done
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not thorough" $(ARGS)
+
+# The slowest laws: every group of every published model, at T = 1 and T = 4.
+test-thorough: .venv/.done
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m thorough $(ARGS)
 
 check: .venv/.done
 	$(BIN)/ruff format --check .
