@@ -10,9 +10,11 @@ The papers estimate SOPs as firing rate x T x MACs; psvit counts them (``psvit.c
 is less: border positions reach fewer outputs, and a product of two spike tensors only accumulates
 where both fire. Spikformer's authors also count layers that read an ADD shortcut as spike-driven;
 its values are sums of spikes, numbers of several bits, so here (and in SpikingJelly) those are
-MACs, which raises the energy of such models. Left out, as in the papers: memory traffic, the neurons' own updates, batch norm
-(folded into the layer before it), pooling, and shortcuts. It is a figure to compare models of one
-kind by; ``psvit.cost.jelly`` has a model that counts memory.
+MACs, which raises the energy of such models.
+
+Left out, as in the papers: memory traffic, the neurons' own updates, batch norm (folded into the
+layer before it), pooling, and shortcuts. It is a figure to compare models of one kind by;
+``psvit.cost.jelly`` has a model that counts memory.
 """
 
 from __future__ import annotations
