@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tests.artefacts.models import Net, images, pruned, trained
 from torch import nn
 
 import psvit
@@ -19,6 +18,7 @@ from psvit.artefacts import load_artefact, plan_of
 from psvit.errors import OptionError, OutputError, PlanError
 from psvit.models.load import load_model
 from psvit.records import Source
+from tests.artefacts.models import Net, images, pruned, trained
 
 
 @pytest.fixture

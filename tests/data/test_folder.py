@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 import torch
-from tests.data.written import digits, png, write_folder
 
 from psvit.data import Recipe, open_data
 from psvit.errors import DataError
+from tests.data.written import digits, png, write_folder
 
 GREY = Recipe(size=8, mean=(0.0,), std=(1.0,))
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.data.written import digits, png, write_digits, write_folder, write_parquet
 
 from psvit.data import Recipe, calibration_subset, check_classes, check_shape, open_data
 from psvit.data.order import WINDOW_BYTES, Order
 from psvit.data.source import Block
 from psvit.errors import DataError, OptionError
+from tests.data.written import digits, png, write_digits, write_folder, write_parquet
 
 GREY = Recipe(size=8, mean=(0.0,), std=(1.0,))
 

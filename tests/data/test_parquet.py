@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tests.data.written import digits, png, write_digits, write_parquet
 
 from psvit.data import Recipe, open_data
 from psvit.data import parquet as module
 from psvit.data.parquet import Parquet
 from psvit.errors import DataError
+from tests.data.written import digits, png, write_digits, write_parquet
 
 GREY = Recipe(size=8, mean=(0.0,), std=(1.0,))
 

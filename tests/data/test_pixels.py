@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.data.written import digits, png
 
 from psvit.data.pixels import UndecodableError, to_tensor
 from psvit.data.recipe import Recipe
 from psvit.errors import DataError
+from tests.data.written import digits, png
 
 GREY = Recipe(size=8, mean=(0.0,), std=(1.0,))
 RGB = Recipe(size=8, mean=(0.0,) * 3, std=(1.0,) * 3)
