@@ -20,6 +20,7 @@ def fixed_sizes(graph: Graph, example: tuple[torch.Tensor, ...]) -> list[str]:
     model even at the example's own sizes, so that no later stage builds on a wrong graph.
     """
     replay = RecordedModel(graph.module, {"eval": graph.forwards["eval"]}).eval()
+    steps = _fixed_steps(graph, replay, example)
     axes = [0, 1] if example[0].ndim == 5 else [0]
     fixed = [
         f"axis {axis} of the input is fixed at {example[0].shape[axis]}"
@@ -31,7 +32,26 @@ def fixed_sizes(graph: Graph, example: tuple[torch.Tensor, ...]) -> list[str]:
             f"the recording of {type(graph.module).__name__} does not reproduce it on other data: "
             "its forward depends on values in a way that cannot be recorded"
         )
-    return fixed
+    return fixed + steps
+
+
+def _fixed_steps(
+    graph: Graph, replay: RecordedModel, example: tuple[torch.Tensor, ...]
+) -> list[str]:
+    """Whether T, where it is an attribute of the model, can no longer change: a loop over T is
+    recorded step by step."""
+    holders = [m for m in (*graph.module.modules(), replay) if type(m.__dict__.get("T")) is int]
+    before = [module.__dict__["T"] for module in holders]
+    if not holders:
+        return []
+    try:
+        for module, steps in zip(holders, before, strict=True):
+            module.__dict__["T"] = 2 if steps == 1 else 1
+        agrees = _agrees(graph, replay, _other_data(example, None))
+    finally:
+        for module, steps in zip(holders, before, strict=True):
+            module.__dict__["T"] = steps
+    return [f"the number of time steps T is fixed at {before[0]}"] if agrees is False else []
 
 
 def _agrees(graph: Graph, replay: RecordedModel, inputs: tuple[torch.Tensor, ...]) -> bool | None:

@@ -19,6 +19,7 @@ from psvit.capture.sizes import SIZE_ARITHMETIC, TracedInt
 from psvit.errors import CaptureError
 
 _READS_DATA = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__"}
+_EMPTY = (nn.UninitializedParameter, nn.UninitializedBuffer)
 _METHOD_TYPES = ("method_descriptor", "wrapper_descriptor")
 
 
@@ -45,7 +46,7 @@ class Recorder(TorchFunctionMode):
         self._bases = {
             tensor.untyped_storage().data_ptr(): (name, tensor)
             for name, tensor in [*root.named_parameters(), *root.named_buffers()]
-            if tensor.numel()
+            if not isinstance(tensor, _EMPTY) and tensor.numel()
         }
         self._nodes: Any = WeakIdKeyDictionary()
         self._shape_nodes: dict[fx.Node, tuple[fx.Node, ...]] = {}

@@ -234,14 +234,14 @@ def _index(r: Resizer, node: fx.Node) -> Emitted | None:
     assert isinstance(source, fx.Node)
     index = node.args[1]
     items = index if isinstance(index, tuple) else (index,)
-    shape = r.before(source)
+    shape, shrunk = r.before(source), r.after(source)
     taken = sum(i is not None and i is not Ellipsis for i in items)
     out: list[Any] = []
     axis = 0
     for item in items:
         if item is Ellipsis:
             axis += len(shape) - taken
-        moves = any(axis in f.varying for f in r.fields(source)) if axis < len(shape) else False
+        moves = axis < len(shape) and shrunk[axis] != shape[axis]  # else T, say, stays dynamic
         out.append(_moved_index(r, source, axis, item) if moves else r.mapped(item))
         axis += item is not None and item is not Ellipsis
     new_index = tuple(out) if isinstance(index, tuple) else out[0]
