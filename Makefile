@@ -25,7 +25,7 @@ demo: .venv/.done
 test: .venv/.done
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not thorough" $(ARGS)
 
-# The slowest laws: every group of every published model, at T = 1 and T = 4.
+# The rest: each law on every model, and the published models at T = 4.
 test-thorough: .venv/.done
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m thorough $(ARGS)
 

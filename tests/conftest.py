@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 
 
@@ -13,17 +15,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of one model on one worker, and leave the slowest to ``make test-thorough``.
+EVERYDAY = ("test_all_groups_together", "test_every_head_alone")
+"""Laws that every model of the zoo is held to each time."""
 
-    Those are the published models at T = 4, and at T = 1 the laws that try every group.
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of one model on one worker, and leave much to ``make test-thorough``.
+
+    Left to it are the published models at T = 4 and, of the laws beyond EVERYDAY, three models
+    in four: which ones differs from law to law.
     """
-    slow = ("test_every_group_alone", "test_a_swapped_channel_is_noticed")
     for item in items:
         name = getattr(item, "callspec", None) and item.callspec.params.get("name")
         if not isinstance(name, str) or not name.isidentifier():
             continue
         item.add_marker(pytest.mark.xdist_group(name))
-        published = name.startswith("sj_")
-        if published and (name.endswith("_t4") or item.originalname in slow):  # type: ignore[attr-defined]
+        law = item.originalname if "/laws/" in item.path.as_posix() else ""  # type: ignore[attr-defined]
+        sampled = not law or law in EVERYDAY or zlib.crc32(f"{law} {name}".encode()) % 4 == 0
+        if not sampled or (name.startswith("sj_") and name.endswith("_t4")):
             item.add_marker(pytest.mark.thorough)
