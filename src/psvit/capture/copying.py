@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -38,7 +39,8 @@ def private_copy(model: nn.Module) -> nn.Module:
         elif key not in memo:
             memo[key] = tensor.detach().clone()
     try:
-        clone = copy.deepcopy(model, memo)
+        with _copyable_results():
+            clone = copy.deepcopy(model, memo)
     except Exception as error:
         raise CaptureError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}): "
@@ -46,6 +48,23 @@ def private_copy(model: nn.Module) -> nn.Module:
         ) from error
     reset_state(clone)
     return clone
+
+
+@contextmanager
+def _copyable_results() -> Iterator[None]:
+    """Let tensors with a gradient history, wherever an object holds one, be copied by value."""
+    original: Any = torch.Tensor.__deepcopy__
+
+    def by_value(tensor: torch.Tensor, memo: dict[int, Any]) -> Any:
+        if tensor.is_leaf:
+            return original(tensor, memo)
+        return memo.setdefault(id(tensor), tensor.detach().clone())
+
+    torch.Tensor.__deepcopy__ = by_value  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.Tensor.__deepcopy__ = original  # type: ignore[method-assign]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
