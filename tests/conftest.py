@@ -15,6 +15,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+SAMPLED = ("laws", "zoo", "cost")
+"""Folders whose tests run on every model of the zoo."""
 EVERYDAY = ("test_all_groups_together", "test_every_head_alone")
 """Laws that every model of the zoo is held to each time."""
 
@@ -22,15 +24,16 @@ EVERYDAY = ("test_all_groups_together", "test_every_head_alone")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of one model on one worker, and leave much to ``make test-thorough``.
 
-    Left to it are the published models at T = 4 and, of the laws beyond EVERYDAY, three models
-    in four: which ones differs from law to law.
+    Left to it are the published models at T = 4 and, of the tests beyond EVERYDAY that run on
+    every model, three models in four: which ones differs from test to test.
     """
     for item in items:
         name = getattr(item, "callspec", None) and item.callspec.params.get("name")
         if not isinstance(name, str) or not name.isidentifier():
             continue
         item.add_marker(pytest.mark.xdist_group(name))
-        law = item.originalname if "/laws/" in item.path.as_posix() else ""  # type: ignore[attr-defined]
-        sampled = not law or law in EVERYDAY or zlib.crc32(f"{law} {name}".encode()) % 4 == 0
+        law = item.originalname  # type: ignore[attr-defined]
+        small = not any(f"/{part}/" in item.path.as_posix() for part in SAMPLED)
+        sampled = small or law in EVERYDAY or zlib.crc32(f"{law} {name}".encode()) % 4 == 0
         if not sampled or (name.startswith("sj_") and name.endswith("_t4")):
             item.add_marker(pytest.mark.thorough)
