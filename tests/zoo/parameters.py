@@ -146,10 +146,13 @@ class Quantiser(nn.Module):
 class Views(nn.Module):
     """Views of a parameter, kept in an attribute, used beside the whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, detached: bool) -> None:
         super().__init__()
         self.e, self.f = nn.Linear(DIM, 16), nn.Linear(DIM, 20)
-        self.d = {"w": self.e.weight.detach()[:8], "b": [self.e.bias.detach()[:8]]}
+        with torch.no_grad():
+            self.d: dict[str, Any] = {"w": self.e.weight[:8], "b": [self.e.bias[:8]]}
+        if detached:
+            self.d = {"w": self.e.weight.detach()[:8], "b": [self.e.bias.data[:8]]}
         self.last = nn.Linear(24, 18)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -268,7 +271,8 @@ CASES = {
     "step_size_of_channels": maps(
         lambda: Quantiser(16), 20, STEM, "body.conv.weight:0", "body.a:0"
     ),
-    "views_of_parameters": tokens(Views, 18, STEM),
+    "views_of_parameters": tokens(lambda: Views(detached=False), 18, STEM),
+    "views_of_detached_parameters": tokens(lambda: Views(detached=True), 18, STEM),
     "tied_by_use": Case(
         lambda: Tied(same=False),
         words(TOKENS, 11),
