@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from psvit.groups.call import Call, Shape, shape_of
+from psvit.groups.fields import lifted
 from psvit.groups.labelling import Fields, Labelling
 from psvit.records import Field
 
@@ -96,3 +99,22 @@ def _united(
 
 def _covers(g: Field, f: Field) -> bool:
     return g is f or (not g.block and g.varying in (f.varying, frozenset({f.along})))
+
+
+def lifted_all(fields: Fields, shape: Shape, rank: int) -> tuple[Fields, Shape]:
+    """Fields and sizes of an operand over the axes of a broadcast result."""
+    return [lifted(f, shape, rank)[0] for f in fields], (1,) * (rank - len(shape)) + shape
+
+
+def lifted_all_of(call: Call, value: Any, rank: int) -> tuple[Fields, Shape]:
+    """The same for an argument of a call; numbers have no sizes."""
+    shape = shape_of(value)
+    if len(shape) > rank:  # a value may carry leading axes of size 1
+        extra = len(shape) - rank
+        fields = [
+            replace(f, lanes=f.lanes.reshape(f.lanes.shape[extra:]), along=f.along - extra)
+            for f in call.fields(value)
+            if all(s == 1 for s in f.lanes.shape[:extra])
+        ]
+        return fields, shape[extra:]
+    return lifted_all(call.fields(value), shape, rank)

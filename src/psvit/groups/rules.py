@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from psvit.groups import rules_layer, rules_math, rules_move
-from psvit.groups.align import aligned
+from psvit.groups import rules_index, rules_layer, rules_math, rules_move
+from psvit.groups.align import aligned, lifted_all_of
 from psvit.groups.call import Call, shape_of
 from psvit.groups.labelling import Fields
 from psvit.groups.probe import commutes, keeps_zero, samples
@@ -50,7 +50,7 @@ def unknown(call: Call) -> Any:
             f"{call.name}, which psvit has no rule for,",
         )
     if call.parts is None and _broadcasts(tensors, call.shape) and _acts_locally(call, tensors):
-        operands = [rules_move.lifted_all_of(call, t, len(call.shape)) for t in tensors]
+        operands = [lifted_all_of(call, t, len(call.shape)) for t in tensors]
         return aligned(call.state, operands, zero=lambda flags: _zero(call, tensors, flags))
     for t in labelled:
         call.state.lock(call.fields(t), f"{call.name} has no rule and mixes its channels")
@@ -132,9 +132,9 @@ RULES: dict[str, Rule] = {
     **_names("batch_norm instance_norm", rules_math.normalisation),
     "unbind": rules_move.unbind,
     "narrow": rules_move.narrow,
-    "select": rules_move.select,
-    "getitem": rules_move.getitem,
-    "setitem": rules_move.setitem,
+    "select": rules_index.select,
+    "getitem": rules_index.getitem,
+    "setitem": rules_index.setitem,
     "getattr": rules_move.getattr_view,
     "stack": rules_move.stack,
     "roll": rules_move.roll,
@@ -142,8 +142,8 @@ RULES: dict[str, Rule] = {
     "channel_shuffle": rules_move.channel_shuffle,
     "native_channel_shuffle": rules_move.channel_shuffle,
     "embedding": rules_layer.functional_embedding,
-    "gather": rules_move.gather,
-    "index_select": rules_move.index_select,
+    "gather": rules_index.gather,
+    "index_select": rules_index.index_select,
     "einsum": rules_math.einsum,
     "scaled_dot_product_attention": rules_math.attention,
     "normalize": rules_math.normalize,

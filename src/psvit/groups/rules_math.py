@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import fx
 
-from psvit.groups.align import Operand, aligned
+from psvit.groups.align import Operand, aligned, lifted_all_of
 from psvit.groups.call import Call, shape_of
 from psvit.groups.fields import axis_field, lifted, without_axes
 from psvit.groups.labelling import Fields
 from psvit.groups.probe import keeps_zero, samples
-from psvit.groups.rules_move import lifted_all_of
 
 DIVISIONS = {
     "div",
