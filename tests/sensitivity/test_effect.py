@@ -42,34 +42,6 @@ def test_interval_of_a_mean_by_hand() -> None:
     assert effect.mean_interval(torch.tensor([0.0, 1.0]))[1] == 0.0
 
 
-def test_paired_drop_by_hand() -> None:
-    # 2 only dense, 1 only pruned, 4 both, 1 neither
-    dense = torch.tensor([1, 1, 0, 1, 1, 1, 1, 0]).bool()
-    pruned = torch.tensor([0, 0, 1, 1, 1, 1, 1, 0]).bool()
-    drop, low, high = effect.paired_drop(dense, pruned)
-    half = 1.959963984540054 * math.sqrt(4 - 1 / 10) / 10
-    assert drop == 1 / 8
-    assert (low, high) == (pytest.approx(0.1 - half), pytest.approx(0.1 + half))
-
-
-def test_models_that_never_differ_still_leave_room_for_doubt() -> None:
-    right = torch.ones(50, dtype=torch.bool)
-    drop, low, high = effect.paired_drop(right, right)
-    assert drop == 0
-    assert -0.05 < low < 0 < high < 0.05
-    assert effect.paired_drop(right, ~right)[0::2] == (1.0, 1.0)
-
-
-def test_paired_interval_covers_nearly_always() -> None:
-    generator = torch.Generator().manual_seed(0)
-    inside = 0
-    for _ in range(400):
-        kind = torch.multinomial(torch.tensor([0.1, 0.04, 0.86]), 64, True, generator=generator)
-        _, low, high = effect.paired_drop(kind != 1, kind != 0)
-        inside += low <= 0.06 <= high
-    assert 0.92 <= inside / 400 <= 0.99
-
-
 def test_drift_is_a_mean_over_layers_of_absolute_change() -> None:
     dense = {"a": 0.5, "b": 0.2, "c": 0.1}
     assert effect.drift(dense, {"b": 0.1, "c": 0.3}) == pytest.approx(0.1)

@@ -2,7 +2,10 @@
 
 from psvit.evaluate.accuracy import Accuracy as Accuracy
 from psvit.evaluate.accuracy import accuracy as accuracy
+from psvit.evaluate.accuracy import right_images as right_images
 from psvit.evaluate.latency import Latency as Latency
 from psvit.evaluate.latency import compare_latency as compare_latency
 from psvit.evaluate.latency import latency as latency
+from psvit.evaluate.paired import drop_limit as drop_limit
+from psvit.evaluate.paired import paired_drop as paired_drop
 from psvit.evaluate.wilson import wilson as wilson

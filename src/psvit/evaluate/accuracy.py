@@ -60,11 +60,33 @@ def accuracy(
     Raises DataError for an empty loader, batches of another form, or labels outside the
     classes, and ModelError if the forward fails or returns no logits.
     """
-    device = torch.device(device)
+    hits, classes = _guesses(model, loader, torch.device(device), progress)
+    in_five = int(hits.any(1).sum()) if classes >= 10 else None
+    return Accuracy(int(hits[:, 0].sum()), len(hits), in_five)
+
+
+def right_images(
+    model: nn.Module,
+    loader: Iterable[Any],
+    *,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+) -> torch.Tensor:
+    """Which images of `loader` the model classifies correctly, bool ``[n]``, for paired tests.
+
+    As `accuracy`, and raises as it does.
+    """
+    return _guesses(model, loader, torch.device(device), progress)[0][:, 0]
+
+
+def _guesses(
+    model: nn.Module, loader: Iterable[Any], device: torch.device, progress: Progress | None
+) -> tuple[torch.Tensor, int]:
+    """Which of the first five guesses is the label, bool ``[n, 5]`` (fewer with fewer K); and K."""
     total = _length(loader)
-    correct, correct_top5, n, classes = 0, 0, 0, 0
     home = _home(model)
     training = {module: module.training for module in model.modules()}
+    found, classes = [], 0
     try:
         model.to(device).eval()
         with torch.no_grad():
@@ -80,10 +102,7 @@ def accuracy(
                 classes = logits.shape[1]
                 _check_labels(labels, classes)
                 top = logits.topk(min(5, classes), dim=1).indices.cpu()
-                hits = top == labels.cpu().long()[:, None]
-                correct += int(hits[:, 0].sum())
-                correct_top5 += int(hits.any(1).sum())
-                n += len(labels)
+                found.append(top == labels.cpu().long()[:, None])
                 if progress is not None:
                     progress(done, total)
     finally:
@@ -92,9 +111,9 @@ def accuracy(
             module.training = mode
         if home is not None:
             model.to(home)
-    if n == 0:
+    if not sum(map(len, found)):
         raise DataError("the data has no images: nothing to measure accuracy on")
-    return Accuracy(correct, n, correct_top5 if classes >= 10 else None)
+    return torch.cat(found), classes
 
 
 def logits_of(model: nn.Module, images: torch.Tensor) -> torch.Tensor:

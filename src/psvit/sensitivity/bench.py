@@ -12,7 +12,7 @@ from torch import nn
 from psvit.capture.copying import private_copy
 from psvit.cost import Meter
 from psvit.errors import DataError, ModelError
-from psvit.evaluate import wilson
+from psvit.evaluate import paired_drop, wilson
 from psvit.neurons import reset_state
 from psvit.records import Figures, Graph, Groups, Point
 from psvit.sensitivity.effect import (
@@ -21,7 +21,6 @@ from psvit.sensitivity.effect import (
     kl_per_image,
     log_probabilities,
     mean_interval,
-    paired_drop,
 )
 from psvit.sensitivity.prefix import Prefix
 from psvit.sensitivity.program import Program, first_reader, prepare_program, run, safe_start

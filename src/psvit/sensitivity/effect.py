@@ -53,22 +53,6 @@ def mean_interval(values: torch.Tensor) -> tuple[float, float, float]:
     return mean, max(0.0, mean - half), mean + half
 
 
-def paired_drop(dense: torch.Tensor, pruned: torch.Tensor) -> tuple[float, float, float]:
-    """Accuracy lost, from which of the same n images each model gets right, and its interval.
-
-    b images only the dense model gets right and c only the pruned one: the drop is (b - c) / n.
-    The interval is Wald's after half an image is added to each of the four cells of the paired
-    table (Agresti and Min, 2005), so it has a width even where the models never differ.
-    """
-    n = len(dense)
-    b, c = int((dense & ~pruned).sum()), int((~dense & pruned).sum())
-    drop = (b - c) / n
-    centre = (b - c) / (n + 2)
-    variance = (b + c + 1) / (n + 2) - centre**2
-    half = Z_95 * math.sqrt(variance / (n + 2))
-    return drop, max(-1.0, min(drop, centre - half)), min(1.0, max(drop, centre + half))
-
-
 @dataclass
 class Activity:
     """Sums over the inputs and spikes of every neuron layer of the runs it has observed."""

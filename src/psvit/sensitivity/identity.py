@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import nn
@@ -38,30 +36,6 @@ def channels_hash(trials: Trials) -> str:
         for t in trials.items
     ]
     return hashlib.sha256(json.dumps(removals).encode()).hexdigest()[:16]
-
-
-def difference(
-    fingerprint: str,
-    settings: Mapping[str, Any],
-    found_fingerprint: Any,
-    found_settings: Any,
-) -> str | None:
-    """In words, the first thing in which what was found is of another analysis; None if none."""
-    if found_fingerprint != fingerprint:
-        return f"it is of another model ({found_fingerprint}, this one is {fingerprint})"
-    found = found_settings if isinstance(found_settings, Mapping) else {}
-    # hashes last: that n differs says more than that the images do
-    plain = sorted({*map(str, settings), *map(str, found)} - set(HASHES))
-    for key in (*plain, *HASHES):
-        if settings.get(key) != found.get(key):
-            if key in HASHES:
-                return HASHES[key]
-            return f"its {key} is {_text(found.get(key))}, now {_text(settings.get(key))}"
-    return None
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value) if value is not None else "not said"
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -11,10 +11,11 @@ import torch
 from psvit.cost import Meter, prepare
 from psvit.errors import ModelError
 from psvit.groups import fingerprint
+from psvit.journal import open_journal
 from psvit.records import Curves, Graph, Groups, Scores
 from psvit.sensitivity.bench import job_of, measure, saved_between, set_up
 from psvit.sensitivity.identity import channels_hash, weights_hash
-from psvit.sensitivity.journal import open_journal
+from psvit.sensitivity.journal import POINTS
 from psvit.sensitivity.sample import read_sample
 from psvit.sensitivity.trials import GRID, check_grid, list_trials
 
@@ -80,17 +81,17 @@ def sensitivity(
     }
     place = torch.device(device)
     with (
-        open_journal(journal, mark, known) as done,
+        open_journal(POINTS, journal, mark, known) as done,
         torch.no_grad(),
         torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
     ):
         bench = set_up(graph, meter, sample, seed, place)
-        todo = [t for t in trials.items if (t.tie, t.removed) not in done.points]
+        todo = [t for t in trials.items if (t.tie, t.removed) not in done.done]
         jobs = sorted((job_of(bench, groups, t) for t in todo), key=lambda job: job.order)
         tell = _count(len(todo) * n, progress)
         for job in jobs:
             done.add(measure(bench, job, tell))
-    points = tuple(done.points[t.tie, t.removed] for t in trials.items)
+    points = tuple(done.done[t.tie, t.removed] for t in trials.items)
     return Curves(mark, known, trials.names, bench.dense, points)
 
 
