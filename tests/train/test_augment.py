@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from psvit.train.augment import augment, blend_labels, mixup, random_crop, random_erase
+from psvit.train.augment import augment, blend_labels, mixup, random_crop, random_erase, shrink
 from psvit.train.config import Augment
 
 FILL = torch.tensor([-7.0, -8.0])
@@ -15,6 +15,17 @@ FILL = torch.tensor([-7.0, -8.0])
 def _images(n: int = 32) -> torch.Tensor:
     """``[n, 2, 6, 5]`` of values that occur once an image."""
     return torch.arange(n * 60.0).view(n, 2, 6, 5)
+
+
+def test_shrinking_keeps_the_aspect_and_the_mean_and_never_enlarges() -> None:
+    images = torch.rand(3, 2, 8, 4, dtype=torch.float64)
+    small = shrink(images, 4)
+    assert small.shape == (3, 2, 4, 2)
+    flat = torch.full((1, 1, 9, 9), 0.7, dtype=torch.float64)
+    torch.testing.assert_close(shrink(flat, 5), torch.full((1, 1, 5, 5), 0.7, dtype=torch.float64))
+    assert not torch.equal(small, images[..., ::2, ::2])  # averaged, not every other pixel
+    assert shrink(images, 8) is images
+    assert shrink(images, 20) is images
 
 
 def test_a_crop_shifts_the_image_and_fills_the_rest() -> None:

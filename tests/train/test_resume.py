@@ -175,25 +175,25 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     assert [p.name for p in tmp_path.iterdir()] == ["state"]
 
 
-def test_early_steps_run_fewer_time_steps_and_the_monitor_runs_all() -> None:
+def test_early_steps_are_fewer_and_smaller_and_the_monitor_sees_all() -> None:
     class Steps(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.T, self.body, self.seen = 4, small_model(), []
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.seen.append((self.T, self.training))
-            return self.body(x)
+            self.seen.append((self.T, x.shape[-1], self.training))
+            return self.body(torch.nn.functional.interpolate(x, size=6))
 
     def monitor(model: torch.nn.Module) -> float:
         model(torch.zeros(2, 1, 6, 6))
         return 0.0
 
     model = Steps()
-    config = TrainConfig(epochs=3, batch=8, early_T=2, early_share=0.4)
+    config = TrainConfig(epochs=3, batch=8, early_T=2, early_size=5, early_share=0.4)
     fit(model, small_data(), config, monitor=monitor)
-    assert [T for T, training in model.seen if training] == [2] * 6 + [4] * 9
-    assert [T for T, training in model.seen if not training] == [4] * 3
+    assert [seen[:2] for seen in model.seen if seen[2]] == [(2, 5)] * 6 + [(4, 6)] * 9
+    assert [seen[:2] for seen in model.seen if not seen[2]] == [(4, 6)] * 3
     assert model.T == 4
 
 

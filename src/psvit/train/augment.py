@@ -45,6 +45,16 @@ def random_crop(
     )
 
 
+def shrink(images: torch.Tensor, side: int) -> torch.Tensor:
+    """``[B, C, H, W]`` with antialiasing to a longer side of ``side`` pixels; never enlarged."""
+    height, width = images.shape[-2:]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return images
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    return F.interpolate(images, size=size, mode="bilinear", antialias=True)
+
+
 def random_erase(
     images: torch.Tensor, probability: float, rng: np.random.Generator, fill: torch.Tensor
 ) -> torch.Tensor:

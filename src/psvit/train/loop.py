@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from psvit.errors import ModelError, PsvitError
 from psvit.evaluate.accuracy import logits_of
 from psvit.neurons import reset_state
-from psvit.train.augment import augment, blend_labels, mixup
+from psvit.train.augment import augment, blend_labels, mixup, shrink
 from psvit.train.batches import Batch, TrainingData
 from psvit.train.bn import remeasure_bn
 from psvit.train.checkpoint import Checkpoint, RunFolder
@@ -185,10 +185,12 @@ class _Run:
         # Seeded by the step's number, so that resuming needs no state of this generator.
         rng = np.random.default_rng((config.seed, 1, self.step))
         images = augment(images, how, rng, self.data.fill)
+        early = self.step < config.early_share * self.steps
+        if early and config.early_size:
+            images = shrink(images, config.early_size)
         if how.mixup:
             images, partner, share = mixup(images, how.mixup, rng)
         reset_state(self.model)
-        early = self.step < config.early_share * self.steps
         with (
             time_steps(self.model, config.early_T if early else 0),
             torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16),

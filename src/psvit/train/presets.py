@@ -8,15 +8,16 @@ from types import MappingProxyType
 from psvit.train.config import Augment, TrainConfig
 
 _CIFAR10 = TrainConfig(
-    epochs=50,
-    batch=128,
+    epochs=18,
+    batch=64,
     lr=2e-3,
     weight_decay=0.05,
-    warmup=3,
-    bn_batches=100,
+    warmup=1,
+    bn_batches=200,
     channels_last=True,
-    early_T=2,
-    early_share=0.7,
+    early_T=1,
+    early_size=24,
+    early_share=0.8,
     augment=Augment(crop=4, flip=True),
 )
 
