@@ -7,6 +7,7 @@ import torch
 
 from psvit.data import RECIPES, open_data
 from psvit.errors import DataError
+from psvit.models.load import load_model
 
 HEAD = """
 import torch
@@ -87,7 +88,7 @@ def test_a_module_is_found_from_the_folder_where_the_command_runs(write, tmp_pat
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("raise ImportError('no such\\nthing')", r"does not import: ImportError: no such thing"),
+        ("raise ImportError('no such\\nthing')", r"import: ImportError: no such \(mine\.py:9\)"),
         ("import sys; sys.exit(3)", "does not import: SystemExit: 3"),
         ("make = 3", "is a int, expected a function"),
         ("other = 3", "has no 'make'"),
@@ -153,7 +154,7 @@ class Failing(torch.utils.data.Dataset):
 def make():
     return DataLoader(Failing())
 """
-    with pytest.raises(DataError, match=r"raises KeyError: 'gone' while it is read"):
+    with pytest.raises(DataError, match=r"raises KeyError: 'gone' .*while it is read"):
         list(open_data(write(body), split="train"))
 
 
@@ -162,8 +163,28 @@ def test_a_recipe_for_a_factory_is_refused_and_not_ignored(write):
         open_data(write("def make(): return loader(4)"), split="train", recipe=RECIPES["digits"])
 
 
+def test_model_and_data_of_one_file_are_of_one_module_with_the_same_imports(write):
+    body = """
+from timm.models.layers import DropPath
+
+RUNS = []
+
+class Net(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(4, 3)
+        RUNS.append("model")
+
+def make():
+    RUNS.append("data")
+    return loader(len(RUNS))
+"""
+    spec = write(body)
+    load_model(spec.replace(":make", ":Net"))
+    assert open_data(spec, split="train").info.images == 2
+
+
 def test_missing_files_and_modules(tmp_path):
     with pytest.raises(DataError, match=r"none\.py does not exist"):
         open_data(f"{tmp_path}/none.py:make", split="train")
-    with pytest.raises(DataError, match="does not import: ModuleNotFoundError"):
+    with pytest.raises(DataError, match="no module is called 'psvit_no_such_module'"):
         open_data("psvit_no_such_module:make", split="train")

@@ -50,7 +50,7 @@ def legacy_imports(folder: Path | None = None) -> Iterator[StandIns]:
         except ModuleNotFoundError as error:
             missing = error.name or str(error)
             raise ModelError(
-                f"the model imports {missing}, which is neither installed nor known to psvit: "
+                f"the code imports {missing}, which is neither installed nor known to psvit: "
                 f"{how_to_install(missing)}"
             ) from error
 

@@ -5,19 +5,16 @@ B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from psvit.data.info import DataInfo, Split
-from psvit.errors import DataError, PsvitError
+from psvit.errors import DataError, ModelError, PsvitError
+from psvit.pointer import resolved, said
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -44,7 +41,7 @@ class FactoryLoader(DataLoader[Batch]):
         classes: int | None,
     ) -> None:
         given = {"split": split, "batch_size": batch_size, "workers": workers, "seed": seed}
-        loader = _call(_find(spec), given, spec)
+        loader = _open(spec, given)
         batches = _Checked(spec, loader, limit, classes)
         with torch.random.fork_rng(devices=[]):  # looking at a batch may draw random numbers
             first = next(iter(batches), None)
@@ -113,7 +110,7 @@ class _Checked(IterableDataset[Batch]):
         except PsvitError:
             raise
         except Exception as error:  # whatever the user's own data set raises
-            raise DataError(f"{self._spec} raises {_said(error)} while it is read") from error
+            raise DataError(f"{self._spec} raises {said(error)} while it is read") from error
 
 
 def _check(batch: Any, where: str, classes: int | None) -> Batch:
@@ -146,50 +143,15 @@ def _kind(value: Any) -> str:
     )
 
 
-def _find(spec: str) -> Callable[..., Any]:
-    place, _, name = spec.rpartition(":")
+def _open(spec: str, given: dict[str, Any]) -> DataLoader[Any]:
+    """The user's loader. What is wrong with the code that `spec` points at is DataError here."""
     try:
-        module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
-    except PsvitError:
-        raise
-    except (Exception, SystemExit) as error:  # importing runs anything, and a script may exit
-        raise DataError(f"--data {spec} does not import: {_said(error)}") from error
-    found = getattr(module, name, None)
-    if found is None:
-        raise DataError(f"--data {spec}: {place} has no {name!r}")
-    if not callable(found):
-        raise DataError(f"--data {spec} is {_kind(found)}, expected a function")
-    return found  # type: ignore[no-any-return]
-
-
-def _import_module(name: str) -> Any:
-    here = str(Path.cwd())
-    sys.path.insert(0, here)  # as `python -m` does
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(here)
-
-
-def _import_file(path: Path) -> Any:
-    if not path.is_file():
-        raise DataError(f"{path} does not exist: expected path/to/file.py:factory")
-    name = f"psvit_data_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise DataError(f"{path} is not a Python file: expected path/to/file.py:factory")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # worker processes look the user's classes up here
-    beside = str(path.resolve().parent)
-    sys.path.insert(0, beside)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    finally:
-        sys.path.remove(beside)
-    return module
+        with resolved(spec) as (factory, _):
+            if not callable(factory):
+                raise DataError(f"--data {spec} is {_kind(factory)}, expected a function")
+            return _call(factory, given, spec)
+    except ModelError as error:
+        raise DataError(f"--data: {error}") from error
 
 
 def _call(factory: Callable[..., Any], given: dict[str, Any], spec: str) -> DataLoader[Any]:
@@ -197,16 +159,12 @@ def _call(factory: Callable[..., Any], given: dict[str, Any], spec: str) -> Data
         parameters = inspect.signature(factory).parameters
         takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         loader = factory(**{k: v for k, v in given.items() if takes_all or k in parameters})
-    except PsvitError:
+    except (PsvitError, ModuleNotFoundError):  # legacy_imports says how to get the module
         raise
     except (Exception, SystemExit) as error:
-        raise DataError(f"--data {spec} raises {_said(error)}") from error
+        raise DataError(f"--data {spec} raises {said(error)}") from error
     if not isinstance(loader, DataLoader):
         raise DataError(
             f"--data {spec} returns {_kind(loader)}, expected a torch.utils.data.DataLoader"
         )
     return loader
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import ast
 import difflib
-import importlib
 import inspect
 import sys
-import traceback
-import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +19,10 @@ from torch import nn
 
 from psvit.artefacts.folder import is_artefact
 from psvit.artefacts.load import load_artefact
-from psvit.compat import import_file, legacy_imports
 from psvit.errors import ModelError, OptionError, OutputError, PlanError, PsvitError
 from psvit.models.registry import MODELS, build
+from psvit.pointer import portable, resolved, said
 from psvit.records import Plan, Source
-
-SHOWN = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +63,7 @@ def load_model(
             )
         artefact = load_artefact(folder)
         return LoadedModel(artefact.model, artefact.plan.source, artefact.plan, artefact.metrics)
-    source = Source(_portable(spec), dict(arguments or {}))
+    source = Source(portable(spec), dict(arguments or {}))
     if spec in MODELS:
         return LoadedModel(build(spec, **{"weights": weights, **source.arguments}), source)
     model, standins = _build(source, spec)
@@ -125,39 +119,25 @@ def _build(
     source: Source, spec: str, *, from_plan: bool = False
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """The model, and what psvit put in place of modules that are not installed."""
-    folder = _folder_of(source.factory)
-    with ExitStack() as stack:
-        if folder is None:
-            stack.enter_context(_here_importable())
-        standins = stack.enter_context(legacy_imports(folder))
-        factory = _find(source.factory, spec)
+    if ":" not in source.factory:
+        raise _unknown_name(source.factory)
+    with resolved(source.factory) as (factory, standins):
+        _check_factory(factory, spec)
         if from_plan:
             _check_factory_of_plan(factory, spec)
         return _call(factory, source.arguments, spec), standins.lines()
 
 
-def _find(factory: str, spec: str) -> Callable[..., Any]:
-    place, colon, name = factory.rpartition(":")
-    if not colon:
-        raise _unknown_name(factory)
-    if not place or not name:
-        raise ModelError(f"MODEL {spec!r}: expected package.module:factory or file.py:factory")
-    module = _import(place, spec)
-    found: Any = module
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    if found is None:
-        raise ModelError(f"{place} has no {name!r}{_candidates(module, name)}")
-    if isinstance(found, nn.Module):
+def _check_factory(factory: Any, spec: str) -> None:
+    if isinstance(factory, nn.Module):
         raise ModelError(
             f"{spec} is a model that is built already: give a function that returns it, so that "
             "the pruned model can be rebuilt"
         )
-    if not callable(found):
+    if not callable(factory):
         raise ModelError(
-            f"{spec} is of type {type(found).__name__}, expected a function or a class"
+            f"{spec} is of type {type(factory).__name__}, expected a function or a class"
         )
-    return found  # type: ignore[no-any-return]
 
 
 def _unknown_name(name: str) -> ModelError:
@@ -169,50 +149,6 @@ def _unknown_name(name: str) -> ModelError:
     )
 
 
-def _import(place: str, spec: str) -> types.ModuleType:
-    try:
-        return _import_file(Path(place)) if _is_file(place) else importlib.import_module(place)
-    except PsvitError:
-        raise
-    except ModuleNotFoundError as error:
-        missing = error.name or str(error)
-        if place == missing or place.startswith(f"{missing}."):
-            raise ModelError(
-                f"no module is called {missing!r}: install it, run from the folder that holds it, "
-                "or give path/to/file.py:factory"
-            ) from error
-        raise  # legacy_imports says how to get what a user's file needs
-    except (Exception, SystemExit) as error:
-        # Importing runs anything: a script without a main guard even exits.
-        raise ModelError(f"{spec} does not import: {_said(error)}") from error
-
-
-_files: dict[tuple[Path, int, int], types.ModuleType] = {}
-"""Files loaded so far, by path, time and size: code that registers operators runs only once."""
-
-
-def _import_file(path: Path) -> types.ModuleType:
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise ModelError(f"{path} does not exist: expected path/to/file.py:factory") from error
-    key = (path, stat.st_mtime_ns, stat.st_size)
-    if key not in _files:
-        _files[key] = import_file(path)
-    return _files[key]
-
-
-@contextmanager
-def _here_importable() -> Iterator[None]:
-    """The working folder is on the import path, as with `python -m`."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
-
-
 def _call(factory: Callable[..., Any], arguments: Mapping[str, Any], spec: str) -> nn.Module:
     _check_arguments(factory, arguments, spec)
     try:
@@ -222,7 +158,7 @@ def _call(factory: Callable[..., Any], arguments: Mapping[str, Any], spec: str) 
     except ModuleNotFoundError:
         raise  # legacy_imports says how to get what a user's file needs
     except (Exception, SystemExit) as error:
-        raise ModelError(f"{spec} raises {_said(error)}") from error
+        raise ModelError(f"{spec} raises {said(error)}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"{spec} returns {type(model).__name__}, expected an nn.Module")
     return model
@@ -260,49 +196,3 @@ def _check_factory_of_plan(factory: Callable[..., Any], spec: str) -> None:
             f"plan.json asks to call {spec}, which does not build models: it was edited, or "
             "is not psvit's"
         )
-
-
-def _candidates(module: types.ModuleType, name: str) -> str:
-    """What the module offers in place of `name`, likely ones first."""
-    own = [
-        key
-        for key, value in vars(module).items()
-        if not key.startswith("_")
-        and getattr(value, "__module__", None) == module.__name__
-        and (inspect.isfunction(value) or (inspect.isclass(value) and issubclass(value, nn.Module)))
-    ]
-    near = difflib.get_close_matches(name, own, n=3)
-    ordered = [*near, *(key for key in own if key not in near)]
-    if not ordered:
-        return ": it defines no function and no nn.Module"
-    more = f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else ""
-    return f": it has {', '.join(ordered[:SHOWN])}{more}"
-
-
-def _said(error: BaseException) -> str:
-    """Type, message and place of an error in a user's code, on one line."""
-    if isinstance(error, SyntaxError):
-        return f"SyntaxError: {error.msg} ({Path(error.filename or '?').name}:{error.lineno})"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)
-    here = str(Path(__file__))
-    user = [f for f in frames if f.filename != here and "importlib" not in f.filename]
-    return f"{text} ({Path(user[-1].filename).name}:{user[-1].lineno})" if user else text
-
-
-def _is_file(place: str) -> bool:
-    return place.endswith(".py") or "/" in place or "\\" in place
-
-
-def _portable(spec: str) -> str:
-    """`spec` with a file's path made absolute, so that a plan works from any folder."""
-    place, colon, name = spec.rpartition(":")
-    if not colon or not _is_file(place):
-        return spec
-    return f"{Path(place).expanduser().resolve()}:{name}"
-
-
-def _folder_of(factory: str) -> Path | None:
-    place, colon, _ = factory.rpartition(":")
-    return Path(place).expanduser().resolve().parent if colon and _is_file(place) else None
