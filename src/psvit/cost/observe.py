@@ -6,8 +6,7 @@ at. Batches stream through: what is kept are counts, one number a channel at mos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import fx
 
+from psvit.capture.running import Watcher, run_batch, settled
 from psvit.cost.macs import batch_axis, list_operations, nodes_from_input, uncounted
 from psvit.cost.names import operation_names
 from psvit.cost.rates import LayerRate, Rates
@@ -24,9 +24,8 @@ from psvit.cost.sops import Activity, Counted, Spikes, macs_of
 from psvit.cost.spikes import Seen, comes_from_neuron, is_source
 from psvit.cost.tensors import Tensors, list_tensors
 from psvit.cost.terms import Sums, Term, UnalignedError
-from psvit.errors import DataError, ModelError
+from psvit.errors import DataError
 from psvit.groups import dead_lanes
-from psvit.neurons import reset_state
 from psvit.records import Field, Graph, Groups, Labels
 
 Progress = Callable[[int, int | None], None]
@@ -57,7 +56,7 @@ def observe(
     labels = _NO_LABELS if groups is None else _mortal(groups)
     watch = _Watch(graph, labels, list_tensors(graph, groups or ()))
     axis, inputs, n = batch_axis(graph), len(graph.inputs), 0
-    with _settled(graph, device, seed):
+    with settled(graph, device, seed):
         for batch in batches:
             images = _images(batch, inputs)
             if limit is not None:
@@ -171,18 +170,7 @@ class _Watch:
 
     def run(self, inputs: Sequence[torch.Tensor]) -> None:
         """One batch, from fresh neurons."""
-        reset_state(self.graph.module)
-        runner = _Runner(self.graph, self._at, self.neurons)
-        try:
-            runner.run(*inputs)
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            shapes = ", ".join(str(list(x.shape)) for x in inputs)
-            fixed = f" (recorded as fixed: {'; '.join(self.graph.fixed)})"
-            raise ModelError(
-                f"the recorded model fails on a batch of shape {shapes}: "
-                f"{(str(error).strip() or type(error).__name__).splitlines()[0]}"
-                f"{fixed if self.graph.fixed else ''}"
-            ) from error
+        run_batch(self.graph, _Runner(self.graph, self._at, self.neurons), inputs)
 
     def activity(self, n: int, seed: int) -> Activity:
         """What was counted over ``n`` images."""
@@ -223,14 +211,13 @@ class _Watch:
         return (*uncounted(self.graph), *real)
 
 
-class _Runner(fx.Interpreter):
+class _Runner(Watcher):
     """Runs the eval forward and shows every tally its tensors."""
 
     def __init__(
         self, graph: Graph, at: dict[fx.Node, list[_Tally]], neurons: dict[fx.Node, Seen]
     ) -> None:
-        super().__init__(graph.module, graph=graph.forwards["eval"])
-        self.extra_traceback = False
+        super().__init__(graph)
         self._at = at
         self._neurons = neurons
 
@@ -242,10 +229,6 @@ class _Runner(fx.Interpreter):
         if neuron is not None and isinstance(out, torch.Tensor):
             neuron.look(out)
         return out
-
-    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        # fx does not know the empty name, which is the model's own
-        return self.module.get_submodule(target)(*args, **kwargs)
 
 
 def _seen(graph: Graph, part: Part) -> tuple[Seen | None, ...]:
@@ -267,27 +250,3 @@ def _images(batch: Any, inputs: int) -> list[torch.Tensor]:
             f"{inputs} tensor{'s' * (inputs > 1)} in front"
         )
     return images
-
-
-@contextmanager
-def _settled(graph: Graph, device: torch.device, seed: int) -> Iterator[None]:
-    """Eval mode on ``device`` without gradients; afterwards everything as it was."""
-    module = graph.module
-    modes = {one: one.training for one in module.modules()}
-    home = next((p.device for p in module.parameters()), device)
-    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    devices = [device] if device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
-            torch.manual_seed(seed)
-            module.to(device).eval()
-            yield
-    finally:
-        reset_state(module)
-        module.to(home)
-        with torch.no_grad():
-            for name, buffer in module.named_buffers():
-                if name in buffers:
-                    buffer.copy_(buffers[name])
-        for one, mode in modes.items():
-            one.training = mode
