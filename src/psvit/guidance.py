@@ -14,11 +14,10 @@ from psvit.cost import Meter, observe, prepare
 from psvit.errors import DataError, OptionError
 from psvit.evaluate import accuracy
 from psvit.groups import make_plan
-from psvit.neurons import reset_state
+from psvit.outputs import kl_per_image, predict
 from psvit.records import Curves, Graph, Groups, Removal, Scores
 from psvit.rewrite import rewrite
 from psvit.sensitivity import check_curves, sensitivity
-from psvit.sensitivity.effect import kl_per_image, log_probabilities
 
 SPIKING_UNITS = frozenset({"sops", "energy"})
 """Units of a budget that firing rates decide."""
@@ -146,27 +145,21 @@ def loss_on(
     device: str | torch.device,
 ) -> Measure:
     """Measures the mean KL divergence from the whole model, in nats an image."""
-    place = torch.device(device)
     whole = rewrite(graph, make_plan(graph, groups, {}))
-    dense = _log_probabilities(whole, batches, place)
+    dense = predict(whole, batches, device)
 
     def measure(removal: Removal) -> float:
         small = rewrite(graph, make_plan(graph, groups, removal))
-        return float(kl_per_image(dense, _log_probabilities(small, batches, place)).mean())
+        return float(kl_per_image(dense, predict(small, batches, device)).mean())
 
     return measure
 
 
-def _log_probabilities(model: nn.Module, batches: list[Batch], place: torch.device) -> torch.Tensor:
-    """``[N, K]`` on the CPU."""
-    model.to(place)
-    logs = []
-    with torch.no_grad():
-        for images, *_ in batches:
-            reset_state(model)
-            logs.append(log_probabilities(model(images.to(place)), len(images)).cpu())
-    reset_state(model)
-    return torch.cat(logs)
+def ranking_images(
+    data: Iterable[Any] | None, n: int, seed: int, *, bounded: bool
+) -> list[Batch] | None:
+    """The ``n`` images that an analysis of the same data looks at, or all if there are fewer."""
+    return None if data is None else _split(data, n, 2 * n if bounded else n, seed)[0]
 
 
 def _split(data: Iterable[Any], n: int, most: int, seed: int) -> tuple[list[Batch], list[Batch]]:

@@ -22,11 +22,12 @@ from psvit.capture import capture
 from psvit.capture.copying import private_copy
 from psvit.cost import prepare, uncounted
 from psvit.groups import find_groups, removal_of
-from psvit.guidance import Guide, Tick, find_guidance
+from psvit.guidance import Guide, Tick, find_guidance, ranking_images
 from psvit.records import Curves, Result, Source
 from psvit.recover import calibration_images, check_recovery
 from psvit.recover import recover as run_recovery
 from psvit.rewrite import rewrite
+from psvit.saliency import FROM_DATA, check_saliency
 from psvit.saliency import saliency as score
 
 Progress = Callable[[str], None]
@@ -57,7 +58,8 @@ def prune(
 
     ``example_inputs``: e.g. images ``[B, C, H, W]`` with B >= 2. ``save``: unit (memory, params,
     macs, sops, energy) -> what to save, e.g. ``{"memory": 0.224, "params": "300k"}``; see
-    ``psvit.allocate``. ``saliency``: l1, but for method primesvt l2, if none is named.
+    ``psvit.allocate``. ``saliency``: l1, but for method primesvt l2, if none is named; taylor and
+    rate look at ``n`` images of ``data``.
     ``align``: widths are rounded to multiples of it.
 
     ``max_drop``: top-1 that may be lost, or ``min_accuracy``: that has to stay; fractions. With
@@ -83,12 +85,15 @@ def prune(
     check_choice(save, method, max_drop, min_accuracy)
     check_recovery(recover, data)
     saliency = saliency or PREFERRED_SALIENCY.get(method, "l1")
+    check_saliency(saliency, data)
     say("recording the model")
     graph = capture(model, example_inputs)
     say("finding groups of channels")
     groups = find_groups(graph)
     say("ranking channels")
-    scores = score(graph, groups, saliency, seed)
+    bounded = max_drop is not None or min_accuracy is not None
+    looked_at = ranking_images(data, n, seed, bounded=bounded) if saliency in FROM_DATA else None
+    scores = score(graph, groups, saliency, seed, data=looked_at, n=n, device=device)
     say("choosing how many channels stay")
     check_reachable(graph, groups, scores, save, align)
     guidance = find_guidance(
@@ -99,7 +104,7 @@ def prune(
         scores,
         method=method,
         units=save,
-        bounded=max_drop is not None or min_accuracy is not None,
+        bounded=bounded,
         say=say,
     )
     plan = allocate(
@@ -124,6 +129,7 @@ def prune(
         control = run_recovery(private_copy(model), images, recover)
     settings = {
         "saliency": saliency,
+        "saliency_images": None if looked_at is None else sum(len(b[0]) for b in looked_at),
         "recover": recover,
         "method": method,
         "align": align,

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import psvit
+from psvit import outputs
 from psvit.sensitivity import effect
 
 
@@ -18,21 +19,21 @@ def test_kl_by_hand() -> None:
         0.5 * math.log(2) + 0.25 * math.log(0.5),
         0.5 * math.log(4) + 0.25 * math.log(2 / 3) + 0.25 * math.log(0.5),
     ]
-    got = effect.kl_per_image(
-        effect.log_probabilities(p.log(), 2), effect.log_probabilities(q.log(), 2)
+    got = outputs.kl_per_image(
+        outputs.log_probabilities(p.log(), 2), outputs.log_probabilities(q.log(), 2)
     )
     assert got.tolist() == pytest.approx(expected, abs=1e-15)
-    assert effect.kl_per_image(p.log(), p.log()).tolist() == [0, 0]
+    assert outputs.kl_per_image(p.log(), p.log()).tolist() == [0, 0]
 
 
 def test_logits_of_every_shape() -> None:
     logits = torch.randn(4, 3, 5)
     mean = logits.mean(0).log_softmax(1)
     for output in (logits, (logits, None), [[logits]], logits.mean(0)):
-        assert torch.allclose(effect.log_probabilities(output, 3), mean)
+        assert torch.allclose(outputs.log_probabilities(output, 3), mean)
     for output in (logits.mean(0)[:2], logits[0, 0], "logits", ()):
         with pytest.raises(psvit.ModelError, match="expected logits"):
-            effect.log_probabilities(output, 3)
+            outputs.log_probabilities(output, 3)
 
 
 def test_interval_of_a_mean_by_hand() -> None:

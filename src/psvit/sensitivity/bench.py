@@ -14,12 +14,11 @@ from psvit.cost import Meter
 from psvit.errors import DataError, ModelError
 from psvit.evaluate import paired_drop, wilson
 from psvit.neurons import reset_state
+from psvit.outputs import kl_per_image, log_probabilities
 from psvit.records import Figures, Graph, Groups, Point
 from psvit.sensitivity.effect import (
     Activity,
     drift,
-    kl_per_image,
-    log_probabilities,
     mean_interval,
 )
 from psvit.sensitivity.prefix import Prefix

@@ -1,7 +1,4 @@
-"""What a removal does to the outputs and inside: KL divergence, accuracy, rates, potentials.
-
-T steps, B batch, K classes.
-"""
+"""What a removal does to the outputs and inside: intervals, firing rates, potentials."""
 
 from __future__ import annotations
 
@@ -12,38 +9,8 @@ from typing import Any
 
 import torch
 
-from psvit.errors import ModelError
-
 Z_95 = 1.959963984540054
 """The 97.5 % point of the normal distribution."""
-
-
-def log_probabilities(output: Any, batch: int) -> torch.Tensor:
-    """Log-probabilities ``[B, K]``, float64, on the CPU, of what a model returns.
-
-    Logits may be ``[B, K]``, ``[T, B, K]`` (their mean over T counts), or the first entry of a
-    tuple or list. Raises ModelError for anything else, and for logits that are not finite.
-    """
-    while isinstance(output, tuple | list) and output:
-        output = output[0]
-    if not isinstance(output, torch.Tensor):
-        raise ModelError(f"the model returns a {type(output).__name__}, expected logits")
-    if output.ndim == 3 and output.shape[1] == batch:
-        output = output.mean(0)
-    if output.ndim != 2 or output.shape[0] != batch:
-        raise ModelError(
-            f"the model returns a tensor of shape {list(output.shape)} for {batch} images: "
-            "expected logits [B, K] or [T, B, K]"
-        )
-    if not bool(output.isfinite().all()):
-        raise ModelError("a logit is NaN or infinite: check the checkpoint and the data")
-    logs: torch.Tensor = output.double().cpu().log_softmax(1)
-    return logs
-
-
-def kl_per_image(dense: torch.Tensor, pruned: torch.Tensor) -> torch.Tensor:
-    """KL(dense || pruned) of each image, in nats, ``[B]``: sum over K of p (log p - log q)."""
-    return (dense.exp() * (dense - pruned)).sum(1).clamp(min=0)
 
 
 def mean_interval(values: torch.Tensor) -> tuple[float, float, float]:

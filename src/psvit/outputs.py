@@ -1,0 +1,61 @@
+"""What a model's outputs say: log-probabilities, and how far two models' are apart.
+
+T steps, B batch, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from psvit.errors import ModelError
+from psvit.neurons import reset_state
+
+
+def log_probabilities(output: Any, batch: int) -> torch.Tensor:
+    """Log-probabilities ``[B, K]``, float64, on the CPU, of what a model returns.
+
+    Logits may be ``[B, K]``, ``[T, B, K]`` (their mean over T counts), or the first entry of a
+    tuple or list. Raises ModelError for anything else, and for logits that are not finite.
+    """
+    while isinstance(output, tuple | list) and output:
+        output = output[0]
+    if not isinstance(output, torch.Tensor):
+        raise ModelError(f"the model returns a {type(output).__name__}, expected logits")
+    if output.ndim == 3 and output.shape[1] == batch:
+        output = output.mean(0)
+    if output.ndim != 2 or output.shape[0] != batch:
+        raise ModelError(
+            f"the model returns a tensor of shape {list(output.shape)} for {batch} images: "
+            "expected logits [B, K] or [T, B, K]"
+        )
+    if not bool(output.isfinite().all()):
+        raise ModelError("a logit is NaN or infinite: check the checkpoint and the data")
+    logs: torch.Tensor = output.double().cpu().log_softmax(1)
+    return logs
+
+
+def kl_per_image(dense: torch.Tensor, pruned: torch.Tensor) -> torch.Tensor:
+    """KL(dense || pruned) of each image, in nats, ``[B]``: sum over K of p (log p - log q)."""
+    return (dense.exp() * (dense - pruned)).sum(1).clamp(min=0)
+
+
+def predict(
+    model: nn.Module, batches: Iterable[Sequence[torch.Tensor]], device: str | torch.device = "cpu"
+) -> torch.Tensor:
+    """Log-probabilities ``[N, K]``, on the CPU, of a model in eval mode on batches of images.
+
+    ``batches``: ``(images [B, C, H, W], ...)``. The model is moved to ``device``, and its neurons
+    are reset before each batch and at the end. Raises ModelError as ``log_probabilities``.
+    """
+    model.to(device)
+    logs = []
+    with torch.no_grad():
+        for images, *_ in batches:
+            reset_state(model)
+            logs.append(log_probabilities(model(images.to(device)), len(images)))
+    reset_state(model)
+    return torch.cat(logs)
