@@ -8,7 +8,8 @@
     |   |-- DataError               a data set that is missing, empty, damaged or mislabelled
     |   |-- PlanError               a plan that is malformed, edited or of another model
     |   |-- OutputError             a folder that exists, is not psvit's, or cannot be written
-    |   `-- OptionError             an option, a unit or a name that means nothing
+    |   |-- OptionError             an option, a unit or a name that means nothing
+    |   `-- TrainingError           a training whose loss is no number, or that gets no images
     |-- BudgetError                 exit code 3: a budget out of reach; says what is reachable
     `-- MissingExtra                exit code 2: an optional dependency is absent; names the extra
 
@@ -56,6 +57,10 @@ class OutputError(InputError):
 
 class OptionError(InputError):
     """An option, a unit or a name that means nothing here."""
+
+
+class TrainingError(InputError):
+    """A training that its settings or its data let fail: the loss is no longer a number."""
 
 
 class BudgetError(PsvitError):

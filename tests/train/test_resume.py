@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from psvit.errors import CheckpointError, ModelError, OutputError
-from psvit.train import Augment, FromLoader, TrainConfig, TrainingData, TrainingError, fit, loop
+from psvit.errors import CheckpointError, ModelError, OutputError, TrainingError
+from psvit.train import Augment, FromLoader, Score, TrainConfig, TrainingData, fit, loop
 from psvit.train.checkpoint import CHECKPOINT, LOG, write_atomically
 from psvit.train.progress import Status
 from tests.train.small import CONFIG, small_data, small_model
@@ -82,9 +82,7 @@ def test_a_loader_resumes_inside_an_epoch(tmp_path: Path, monkeypatch: pytest.Mo
     def loader() -> TrainingData:
         images, labels = next(small_data(batch=40).epoch(0, 0))
         pairs = torch.utils.data.TensorDataset(images, labels)
-        return FromLoader(
-            torch.utils.data.DataLoader(pairs, batch_size=8, shuffle=True), fill=[0.0]
-        )
+        return FromLoader(torch.utils.data.DataLoader(pairs, batch_size=8, shuffle=True))
 
     expected = fit(small_model(), loader(), CONFIG)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
@@ -123,10 +121,10 @@ def test_the_monitor_sees_the_averaged_weights_and_leaves_no_trace() -> None:
     expected = fit(small_model(), small_data(), CONFIG)
     seen: list[dict[str, torch.Tensor]] = []
 
-    def monitor(model: torch.nn.Module) -> float:
+    def monitor(model: torch.nn.Module) -> Score:
         assert not model.training
         seen.append({k: v.clone() for k, v in model.state_dict().items()})
-        return 0.25
+        return Score(0.25)
 
     model = small_model()
     config = dataclasses.replace(CONFIG, bn_batches=0)
@@ -185,9 +183,9 @@ def test_early_steps_are_fewer_and_smaller_and_the_monitor_sees_all() -> None:
             self.seen.append((self.T, x.shape[-1], self.training))
             return self.body(torch.nn.functional.interpolate(x, size=6))
 
-    def monitor(model: torch.nn.Module) -> float:
+    def monitor(model: torch.nn.Module) -> Score:
         model(torch.zeros(2, 1, 6, 6))
-        return 0.0
+        return Score(0.0)
 
     model = Steps()
     config = TrainConfig(epochs=3, batch=8, early_T=2, early_size=5, early_share=0.4)

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches, with torch operations only.
+"""Augmentation of whole batches, with torch operations only, but for RandAugment.
 
 B batch, C channels, H height, W width, K classes. Everything random comes from one generator,
 which the caller seeds by run, epoch and step: so a resumed run sees the same images.
@@ -11,17 +11,27 @@ import torch
 from torch.nn import functional as F
 
 from psvit.train.config import Augment
+from psvit.train.randaugment import rand_augment
 
 
 def augment(
-    images: torch.Tensor, how: Augment, rng: np.random.Generator, fill: torch.Tensor
+    images: torch.Tensor,
+    how: Augment,
+    rng: np.random.Generator,
+    fill: torch.Tensor,
+    span: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Crop, mirror and erase ``[B, C, H, W]``; ``fill [C]`` is the colour of what is missing."""
+    """Crop, mirror, change at random and erase ``[B, C, H, W]``.
+
+    ``fill [C]`` is black, the colour of what is missing, and ``fill + span [C]`` is white.
+    """
     if how.crop:
         images = random_crop(images, how.crop, rng, fill)
     if how.flip:
         mirrored = torch.from_numpy(rng.random(len(images)) < 0.5).to(images.device)
         images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    if how.rand and span is not None:
+        images = rand_augment(images, how.rand, rng, fill, span)
     if how.erase:
         images = random_erase(images, how.erase, rng, fill)
     return images
@@ -86,9 +96,34 @@ def mixup(
     return torch.lerp(images[partner], images, share), partner, share
 
 
+def cutmix(
+    images: torch.Tensor, alpha: float, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Cover a rectangle of each image by the same part of another of the batch; as ``mixup``."""
+    height, width = images.shape[-2:]
+    side = np.sqrt(1 - rng.beta(alpha, alpha))
+    middle = rng.random(2) * (height, width)
+    reach = np.array([height, width]) * side / 2
+    top, left = np.clip(np.round(middle - reach), 0, (height, width)).astype(int)
+    bottom, right = np.clip(np.round(middle + reach), 0, (height, width)).astype(int)
+    partner = torch.from_numpy(rng.permutation(len(images))).to(images.device)
+    mixed = images.clone()
+    mixed[:, :, top:bottom, left:right] = images[partner, :, top:bottom, left:right]
+    return mixed, partner, 1 - float((bottom - top) * (right - left)) / (height * width)
+
+
+def mix(
+    images: torch.Tensor, how: Augment, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """``mixup`` or ``cutmix``, as asked; of both, either for half of the batches."""
+    if how.cutmix and (not how.mixup or rng.random() < 0.5):
+        return cutmix(images, how.cutmix, rng)
+    return mixup(images, how.mixup, rng)
+
+
 def blend_labels(
     labels: torch.Tensor, partner: torch.Tensor, share: float, classes: int
 ) -> torch.Tensor:
-    """The target probabilities ``[B, K]`` of images that ``mixup`` has blended."""
+    """The target probabilities ``[B, K]`` of images that ``mix`` has blended."""
     target = F.one_hot(labels, classes).float()
     return torch.lerp(target[partner], target, share)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Protocol
+from itertools import chain, islice
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,12 @@ import torch
 from psvit.errors import DataError
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-"""Normalised images ``[B, C, H, W]`` and labels ``[B]``."""
+"""Normalised images ``[B, C, H, W]`` and labels ``[B]``, -1 where there are none."""
+
+Part = tuple[int, int]
+"""Which of how many processes: each takes its share of every batch."""
+
+WHOLE: Part = (0, 1)
 
 
 class TrainingData(Protocol):
@@ -32,18 +37,26 @@ class TrainingData(Protocol):
         """Images an epoch."""
 
     @property
+    def labelled(self) -> bool:
+        """Whether there are labels."""
+
+    @property
     def fill(self) -> torch.Tensor:
         """What a pixel without image is, after normalisation, ``[C]``."""
 
-    def epoch(self, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+    @property
+    def span(self) -> torch.Tensor | None:
+        """What lies between black and white, after normalisation, ``[C]``; None: not known."""
+
+    def epoch(self, seed: int, epoch: int, start: int = 0, part: Part = WHOLE) -> Iterator[Batch]:
         """The batches of one epoch from batch ``start`` on, in an order set by the numbers."""
 
 
 class InMemory:
     """Images as uint8 ``[N, C, H, W]``, shuffled and normalised a batch at a time.
 
-    An incomplete last batch is dropped, unless it is the only one: batch norm dislikes it, and
-    the next epoch is shuffled anew.
+    With ``mean`` and ``std`` None they are normalised floats already. An incomplete last batch is
+    dropped, unless it is the only one: batch norm dislikes it, and the next epoch is shuffled anew.
     """
 
     def __init__(
@@ -51,8 +64,8 @@ class InMemory:
         images: torch.Tensor,
         labels: torch.Tensor,
         *,
-        mean: Sequence[float],
-        std: Sequence[float],
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
         batch: int,
     ) -> None:
         if len(images) == 0 or len(images) != len(labels):
@@ -61,8 +74,11 @@ class InMemory:
                 f"and {len(labels)} labels"
             )
         self._images, self._labels = images, labels
-        self._mean = torch.tensor(mean)[:, None, None] * 255
-        self._std = torch.tensor(std)[:, None, None] * 255
+        self._mean = self._std = None
+        if mean is not None and std is not None:
+            self._mean = torch.tensor(mean)[:, None, None] * 255
+            self._std = torch.tensor(std)[:, None, None] * 255
+        self.labelled = bool((labels >= 0).all())
         self.batch = batch
 
     @property
@@ -77,14 +93,21 @@ class InMemory:
 
     @property
     def fill(self) -> torch.Tensor:
-        """The value of a black pixel, ``[C]``."""
+        """The value of a black pixel, ``[C]``; 0 where that is not known."""
+        if self._mean is None or self._std is None:
+            return torch.zeros(self._images.shape[1])
         return (-self._mean / self._std).flatten()
 
-    def epoch(self, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+    @property
+    def span(self) -> torch.Tensor | None:
+        """See ``TrainingData``."""
+        return None if self._std is None else (255 / self._std).flatten()
+
+    def epoch(self, seed: int, epoch: int, start: int = 0, part: Part = WHOLE) -> Iterator[Batch]:
         """Shuffled batches; see ``TrainingData``."""
         order = torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(len(self)))
         for i in range(start, self.steps):
-            chosen = order[i * self.batch : (i + 1) * self.batch]
+            chosen = order[i * self.batch : (i + 1) * self.batch][part[0] :: part[1]]
             yield self._normalised(chosen), self._labels[chosen]
 
     def plain(self, batch: int = 256) -> Iterator[Batch]:
@@ -102,11 +125,15 @@ class InMemory:
     def _part(self, chosen: torch.Tensor) -> InMemory:
         part = InMemory.__new__(InMemory)
         part._mean, part._std, part.batch = self._mean, self._std, self.batch
+        part.labelled = self.labelled
         part._images, part._labels = self._images[chosen], self._labels[chosen]
         return part
 
     def _normalised(self, chosen: torch.Tensor) -> torch.Tensor:
-        return (self._images[chosen].float() - self._mean) / self._std
+        images = self._images[chosen].float()
+        if self._mean is None or self._std is None:
+            return images
+        return (images - self._mean) / self._std
 
     def __len__(self) -> int:
         return len(self._images)
@@ -130,12 +157,25 @@ def read_into_memory(
 class FromLoader:
     """Batches of a DataLoader, shuffled anew by epoch: through its ``set_epoch`` if it has one.
 
-    Resuming inside an epoch reads and discards the batches before.
+    Resuming inside an epoch reads and discards the batches before, and each of several processes
+    reads whole batches to take its share of them. ``mean`` and ``std`` of the normalisation, where
+    they are known, tell what black and white are.
     """
 
-    def __init__(self, loader: torch.utils.data.DataLoader[Batch], fill: Sequence[float]) -> None:
+    def __init__(
+        self,
+        loader: torch.utils.data.DataLoader[Batch],
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        *,
+        labelled: bool = True,
+    ) -> None:
         self._loader = loader
-        self._fill = torch.tensor(fill)
+        self._fill, self._span = torch.zeros(1), None
+        if mean is not None and std is not None:
+            self._fill = -torch.tensor(mean) / torch.tensor(std)
+            self._span = 1 / torch.tensor(std)
+        self.labelled = labelled
 
     @property
     def steps(self) -> int:
@@ -149,10 +189,15 @@ class FromLoader:
 
     @property
     def fill(self) -> torch.Tensor:
-        """As given, ``[C]``."""
+        """The value of a black pixel, ``[C]``; 0 where that is not known."""
         return self._fill
 
-    def epoch(self, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+    @property
+    def span(self) -> torch.Tensor | None:
+        """See ``TrainingData``."""
+        return self._span
+
+    def epoch(self, seed: int, epoch: int, start: int = 0, part: Part = WHOLE) -> Iterator[Batch]:
         """The loader's batches; see ``TrainingData``."""
         for owner in (self._loader, self._loader.sampler):
             set_epoch = getattr(owner, "set_epoch", None)
@@ -163,5 +208,19 @@ class FromLoader:
             torch.manual_seed(seed * 1_000_003 + epoch)
             iterator = iter(self._loader)
             first = list(islice(iterator, start, start + 1))
-        yield from first
-        yield from iterator
+        for batch in chain(first, iterator):
+            images, labels = labelled_batch(batch)
+            yield images[part[0] :: part[1]], labels[part[0] :: part[1]]
+
+
+def labelled_batch(batch: Any) -> Batch:
+    """``(images, labels)`` of what data yield: pairs, or images alone. Raises DataError."""
+    pair = batch if isinstance(batch, tuple | list) else (batch,)
+    if not pair or not all(isinstance(t, torch.Tensor) and t.ndim for t in pair[:2]):
+        raise DataError(
+            f"the data yields a {type(batch).__name__}: expected (images, labels), two tensors"
+        )
+    images = pair[0]
+    if len(pair) > 1:
+        return images, pair[1]
+    return images, torch.full((len(images),), -1)

@@ -10,17 +10,20 @@ import io
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
 
 from psvit.errors import CheckpointError, OutputError
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 SETTINGS = "settings.json"
+BEST = "best.safetensors"
+LAST = "last.safetensors"
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Checkpoint:
     """The state after ``step`` optimizer steps.
 
     ``window`` is what has been summed since the last log line, ``seconds`` the time spent in
-    training so far, in all the sessions of this run.
+    training so far, in all the sessions of this run. ``best`` is the best Score on held-out images
+    (``vars`` of it) and ``best_model`` the weights that reached it, where they are looked for.
     """
 
     step: int
@@ -39,6 +43,8 @@ class Checkpoint:
     window: Mapping[str, float]
     seconds: float
     log_bytes: int
+    best: Mapping[str, Any] | None = None
+    best_model: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -56,9 +62,17 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 class RunFolder:
-    """The folder of one run. Raises OutputError if it holds a run with other settings."""
+    """The folder of one run. Raises OutputError if it holds a run with other settings.
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    ``defaults``: settings that count as said where an older psvit did not know them yet.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
         self.path = path
         self._log = path / LOG
         try:
@@ -68,7 +82,7 @@ class RunFolder:
         text = json.dumps(settings, indent=1, sort_keys=True)
         place = path / SETTINGS
         if place.exists():
-            _check_same(place, json.loads(text))
+            _check_same(place, json.loads(text), json.loads(json.dumps(defaults or {})))
         elif any(path.iterdir()):
             raise OutputError(
                 f"{path} holds other files: expected a new folder, or one of an earlier run"
@@ -98,6 +112,11 @@ class RunFolder:
         torch.save(vars(state), buffer)
         write_atomically(self.path / CHECKPOINT, buffer.getvalue())
 
+    def keep(self, name: str, weights: Mapping[str, torch.Tensor]) -> None:
+        """Replace the weights in the file ``name``, for people: resuming does not read them."""
+        own = {key: tensor.cpu().contiguous() for key, tensor in weights.items()}
+        write_atomically(self.path / name, save(own))
+
     def log(self, line: Mapping[str, Any]) -> None:
         """Append a line to the log, on disk when this returns."""
         try:
@@ -119,9 +138,9 @@ class RunFolder:
         return [json.loads(line) for line in self._log.read_text(encoding="utf-8").splitlines()]
 
 
-def _check_same(place: Path, settings: Mapping[str, Any]) -> None:
+def _check_same(place: Path, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     try:
-        before = json.loads(place.read_text(encoding="utf-8"))
+        before = _filled(json.loads(place.read_text(encoding="utf-8")), defaults)
     except (OSError, ValueError) as error:
         raise OutputError(f"{place} cannot be read ({error}): use another folder") from error
     if before != settings:
@@ -131,3 +150,12 @@ def _check_same(place: Path, settings: Mapping[str, Any]) -> None:
             f"{place.parent} holds a run with other settings ({changes}): "
             "give the same to resume it, or another folder"
         )
+
+
+def _filled(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` with what they lack of ``defaults``, at every depth."""
+    filled = {**defaults, **settings}
+    for key, value in defaults.items():
+        if isinstance(value, dict) and isinstance(filled[key], dict):
+            filled[key] = _filled(filled[key], value)
+    return filled

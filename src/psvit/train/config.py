@@ -17,20 +17,25 @@ class Augment:
     ``crop``: pixels of zero padding before a random crop back to size, that is, a shift of up to
     as many pixels. ``flip``: mirror half of the images. ``erase``: probability that a random
     rectangle of 2 to 25 % of the area is greyed out. ``mixup``: alpha of the Beta distribution
-    that two images and their labels are blended with.
+    that two images and their labels are blended with. ``cutmix``: that of the share of an image
+    that another one covers (Yun et al., "CutMix", ICCV 2019); with both, a batch gets one of them.
+    ``rand``: magnitude, below 30, of two random operations (Cubuk et al., "RandAugment", 2020,
+    section 3; see ``psvit.train.randaugment``).
     """
 
     crop: int = 0
     flip: bool = False
     erase: float = 0.0
     mixup: float = 0.0
+    cutmix: float = 0.0
+    rand: int = 0
 
     def __post_init__(self) -> None:
         _require(self.crop >= 0, f"crop is {self.crop}, expected 0 pixels or more")
         _require(0 <= self.erase <= 1, f"erase is {self.erase}, expected a probability")
-        _require(
-            math.isfinite(self.mixup) and self.mixup >= 0, f"mixup is {self.mixup}, expected >= 0"
-        )
+        for name, alpha in (("mixup", self.mixup), ("cutmix", self.cutmix)):
+            _require(math.isfinite(alpha) and alpha >= 0, f"{name} is {alpha}, expected >= 0")
+        _require(0 <= self.rand < 30, f"rand is {self.rand}, expected 0 or more, less than 30")
 
 
 @dataclass(frozen=True)

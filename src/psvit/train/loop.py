@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,31 +19,35 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from psvit.errors import ModelError, PsvitError
+from psvit.errors import OptionError, TrainingError
 from psvit.evaluate.accuracy import logits_of
 from psvit.neurons import reset_state
-from psvit.train.augment import augment, blend_labels, mixup, shrink
+from psvit.train.augment import augment, blend_labels, mix, shrink
 from psvit.train.batches import Batch, TrainingData
 from psvit.train.bn import remeasure_bn
-from psvit.train.checkpoint import Checkpoint, RunFolder
+from psvit.train.checkpoint import BEST, LAST, Checkpoint, RunFolder
 from psvit.train.config import TrainConfig, learning_rate, total_steps
+from psvit.train.devices import Devices
 from psvit.train.neuron import fast_neurons
 from psvit.train.progress import Status
+from psvit.train.randaugment import check_randaugment
+from psvit.train.score import Score
+from psvit.train.timing import time_steps
+from psvit.train.weights import copied, lay_out, move_average, parameter_groups
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(logits ``[B, K]``, labels ``[B]`` or probabilities ``[B, K]``, images) -> a scalar."""
 
-Monitor = Callable[[nn.Module], float]
-"""A model in eval mode -> its accuracy on images held out of training, in [0, 1]."""
+Monitor = Callable[[nn.Module], Score]
+"""A model in eval mode -> how good it is on images held out of training."""
+
+Line = Mapping[str, Any]
+"""A line of the log."""
 
 CHECKPOINT_SECONDS = 120.0
 
 COMPILE_STEPS = 500
 """Shorter runs are over before compiling the neurons has paid off."""
-
-
-class TrainingError(PsvitError):
-    """Training went wrong: the loss is no longer a number."""
 
 
 def fit(
@@ -56,25 +59,45 @@ def fit(
     settings: Mapping[str, Any] | None = None,
     loss: Loss | None = None,
     monitor: Monitor | None = None,
+    best: bool = False,
     progress: Callable[[Status], None] | None = None,
+    log: Callable[[Line], None] | None = None,
     device: str | torch.device = "cpu",
+    devices: Devices | None = None,
 ) -> list[dict[str, Any]]:
     """Train ``model`` in place, leave it in eval mode, and return the log.
 
     With ``out``, checkpoint there every two minutes and every epoch, and resume what a killed
     call with the same ``settings`` (and config) left there. ``loss`` None: cross-entropy with
-    label smoothing. ``monitor`` is called once an epoch. The caller's random state is restored.
+    label smoothing. ``monitor`` is called once an epoch; with ``best`` it chooses, of the weights
+    at the start and after each epoch, those that are kept. ``log`` hears every line of the log, of
+    a resumed run from the first one on. ``devices``: several of them, in place of ``device``. The
+    caller's random state is restored.
 
-    Raises OutputError for a folder of another run, TrainingError if the loss diverges.
+    Raises OutputError for a folder of another run, TrainingError if the loss diverges,
+    OptionError if there are fewer images in a batch than devices.
     """
+    devices = devices or Devices(torch.device(device))
     folder = None
     if out is not None:
-        folder = RunFolder(out, {**(settings or {}), "config": config.to_dict()})
+        if not devices.main:
+            devices.wait()  # for the one that makes the folder
+        defaults = {"config": TrainConfig().to_dict()}
+        folder = RunFolder(out, {**(settings or {}), "config": config.to_dict()}, defaults)
+        if devices.main:
+            devices.wait()
+    if config.augment.rand:
+        check_randaugment(data.span)
+    if config.batch < devices.count:
+        raise OptionError(
+            f"training: a batch of {config.batch} images is too small for {devices.count} devices"
+        )
     compiled = total_steps(config, data.steps) >= COMPILE_STEPS
     with torch.random.fork_rng(), fast_neurons(model, compiled=compiled):
-        torch.manual_seed(config.seed)
-        run = _Run(model, data, config, folder, loss, torch.device(device))
-        run.resume()
+        torch.manual_seed(config.seed + devices.rank)
+        run = _Run(model, data, config, folder, loss, devices, monitor if best else None)
+        run.resume(log)
+        devices.wait()
         run.train(monitor, progress)
         run.finish()
     return run.lines
@@ -90,39 +113,51 @@ class _Run:
         config: TrainConfig,
         folder: RunFolder | None,
         loss: Loss | None,
-        device: torch.device,
+        devices: Devices,
+        judge: Monitor | None,
     ) -> None:
-        self.model = model.to(device)
+        self.model = model.to(devices.device)
         if config.channels_last:
-            _lay_out(model, torch.channels_last)
-        self.data, self.config, self.folder, self.device = data, config, folder, device
+            lay_out(model, torch.channels_last)
+        self.data, self.config, self.folder = data, config, folder
+        self.devices, self.device, self.judge = devices, devices.device, judge
         self.loss = loss if loss is not None else self._cross_entropy
         self.steps = total_steps(config, data.steps)
         self.step = 0
-        self.optimizer = torch.optim.AdamW(_parameter_groups(model, config.weight_decay))
-        self.ema = _copy(model) if config.ema else {}
+        self.optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay))
+        self.ema = copied(model) if config.ema else {}
         self.window = _empty_window()
         self.seconds = 0.0
-        self.held_out: float | None = None
+        self.held_out: Score | None = None
+        self.best: Score | None = None
+        self.best_model: Mapping[str, torch.Tensor] = {}
         self.lines: list[dict[str, Any]] = []
+        self.listener: Callable[[Line], None] | None = None
 
-    def resume(self) -> None:
+    def resume(self, log: Callable[[Line], None] | None) -> None:
         """Go back to the last checkpoint, if there is one."""
         state = self.folder.load() if self.folder is not None else None
+        self.listener = log
         if self.folder is None or state is None:
             return
         self.model.load_state_dict(state.model)
         self.optimizer.load_state_dict(dict(state.optimizer))
         self.ema = {k: v.to(self.device) for k, v in state.ema.items()}
         self.step, self.window, self.seconds = state.step, dict(state.window), state.seconds
-        torch.set_rng_state(state.rng["cpu"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(state.rng["cuda"], self.device)
+        self.best_model = state.best_model
+        self.best = None if state.best is None else Score(**state.best)
+        if self.devices.main:  # the others go on with random states of their own
+            torch.set_rng_state(state.rng["cpu"])
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state(state.rng["cuda"], self.device)
         self.lines = self.folder.read_log()
+        if log is not None:
+            for line in self.lines:
+                log(line)
 
     def store(self) -> None:
         """Write a checkpoint."""
-        if self.folder is None:
+        if self.folder is None or not self.devices.main:
             return
         rng = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
@@ -137,6 +172,8 @@ class _Run:
                 window=self.window,
                 seconds=self.seconds,
                 log_bytes=self.folder.log_bytes(),
+                best=None if self.best is None else vars(self.best),
+                best_model=self.best_model,
             )
         )
 
@@ -146,6 +183,9 @@ class _Run:
         log_steps = self.config.log_steps or per_epoch
         first, began = self.step, time.monotonic()
         stored, last = began, began
+        if self.judge is not None and self.step == 0 and not self.lines:
+            self._judge(self.judge)
+            self._log(first=True)
         self.model.train()
         for images, labels in self._batches():
             self._one_step(images, labels)
@@ -158,7 +198,9 @@ class _Run:
                 progress(self._status(speed))
             end = self.step == self.steps
             epoch_over = self.step % per_epoch == 0 or end
-            if epoch_over and monitor is not None:
+            if epoch_over and self.judge is not None:
+                self._judge(self.judge)
+            elif epoch_over and monitor is not None:
                 self.held_out = self._monitored(monitor)
             if self.step % log_steps == 0 or epoch_over:
                 self._log()
@@ -172,7 +214,8 @@ class _Run:
         while self.step < self.steps:
             epoch, start = divmod(self.step, self.data.steps)
             before = self.step
-            for batch in self.data.epoch(self.config.seed, epoch, start):
+            part = (self.devices.rank, self.devices.count)
+            for batch in self.data.epoch(self.config.seed, epoch, start, part):
                 yield batch
                 if self.step >= self.steps:
                     return
@@ -183,13 +226,14 @@ class _Run:
         config, how = self.config, self.config.augment
         images, labels = images.to(self.device), labels.to(self.device)
         # Seeded by the step's number, so that resuming needs no state of this generator.
-        rng = np.random.default_rng((config.seed, 1, self.step))
-        images = augment(images, how, rng, self.data.fill)
+        rng = np.random.default_rng((config.seed, 1, self.step, *self._own_stream()))
+        images = augment(images, how, rng, self.data.fill, self.data.span)
         early = self.step < config.early_share * self.steps
         if early and config.early_size:
             images = shrink(images, config.early_size)
-        if how.mixup:
-            images, partner, share = mixup(images, how.mixup, rng)
+        mixed = bool(how.mixup or how.cutmix)
+        if mixed:
+            images, partner, share = mix(images, how, rng)
         reset_state(self.model)
         with (
             time_steps(self.model, config.early_T if early else 0),
@@ -197,36 +241,54 @@ class _Run:
         ):
             logits = logits_of(self.model, images).float()
         targets = labels
-        if how.mixup:
+        if mixed and self.data.labelled:
             targets = blend_labels(labels, partner, share, logits.shape[1])
         loss = self.loss(logits, targets, images)
-        value = loss.item()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        correct = (logits.argmax(1) == labels).sum()
+        value, right, seen = self._together(loss, correct, len(labels))
         if not math.isfinite(value):
             raise TrainingError(
                 f"the loss is {value} at step {self.step}: lower --lr, or switch bf16 off"
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
         if config.clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         rate = learning_rate(config, self.step, self.data.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        _move_average(self.ema, self.model, min(config.ema, (1 + self.step) / (10 + self.step)))
+        move_average(self.ema, self.model, min(config.ema, (1 + self.step) / (10 + self.step)))
         self.window["steps"] += 1
         self.window["loss"] += value
-        self.window["images"] += len(labels)
-        self.window["correct"] += float((logits.argmax(1) == labels).sum())
+        self.window["images"] += seen
+        self.window["correct"] += right
+
+    def _own_stream(self) -> tuple[int, ...]:
+        """What sets the randomness of this process apart from that of the others."""
+        return () if self.devices.count == 1 else (self.devices.rank,)
+
+    def _together(
+        self, loss: torch.Tensor, correct: torch.Tensor, images: int
+    ) -> tuple[float, float, int]:
+        """Loss, correct guesses and images of this step; gradients and statistics of all."""
+        figures = torch.stack([loss.detach().double(), correct.double()])
+        figures = torch.cat([figures, figures.new_tensor([images])])
+        if self.devices.count > 1:
+            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            self.devices.average([figures, *gradients, *self.model.buffers()])
+            figures[1:] *= self.devices.count
+        value, right, seen = figures.tolist()
+        return value, right, round(seen)
 
     def _cross_entropy(
         self, logits: torch.Tensor, targets: torch.Tensor, images: torch.Tensor
     ) -> torch.Tensor:
         return F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
 
-    def _monitored(self, monitor: Monitor) -> float:
+    def _monitored(self, monitor: Monitor) -> Score:
         """The monitor's word on the weights that would be kept if training ended here."""
-        weights = _copy(self.model)
+        weights = copied(self.model)
         try:
             if self.ema:
                 self.model.load_state_dict(self.ema)
@@ -234,6 +296,24 @@ class _Run:
         finally:
             self.model.load_state_dict(weights)
             self.model.train()
+
+    def _judge(self, judge: Monitor) -> None:
+        """Keep the weights of now, with fresh batch-norm statistics, if none were better."""
+        weights = copied(self.model)
+        try:
+            self._settle()
+            self.held_out = judge(self.model.eval())
+            now = copied(self.model)
+        finally:
+            self.model.load_state_dict(weights)
+            self.model.train()
+        better = self.held_out.beats(self.best)
+        if better:
+            self.best, self.best_model = self.held_out, now
+        if self.folder is not None and self.devices.main:
+            self.folder.keep(LAST, now)
+            if better:
+                self.folder.keep(BEST, now)
 
     def _status(self, steps_per_second: float) -> Status:
         per_epoch, window = self.data.steps, self.window
@@ -243,85 +323,55 @@ class _Run:
             epoch=self.step / per_epoch,
             epochs=self.steps / per_epoch,
             loss=window["loss"] / window["steps"],
-            accuracy=window["correct"] / window["images"],
+            accuracy=self._accuracy(),
             images_per_second=steps_per_second * window["images"] / window["steps"],
             seconds_left=(self.steps - self.step) / steps_per_second,
             held_out=self.held_out,
         )
 
-    def _log(self) -> None:
+    def _accuracy(self) -> float | None:
+        """Of the steps since the last line, on images as they were trained on."""
+        seen = self.window["images"]
+        return self.window["correct"] / seen if self.data.labelled and seen else None
+
+    def _log(self, *, first: bool = False) -> None:
         window = self.window
-        line: dict[str, Any] = {
-            "step": self.step,
-            "epoch": round(self.step / self.data.steps, 4),
-            "loss": window["loss"] / window["steps"],
-            "accuracy": window["correct"] / window["images"],
-            "lr": learning_rate(self.config, self.step - 1, self.data.steps),
-            "seconds": round(self.seconds, 2),
-        }
+        line: dict[str, Any] = {"step": self.step, "epoch": round(self.step / self.data.steps, 4)}
+        if not first:
+            line["loss"] = window["loss"] / window["steps"]
+            line["lr"] = learning_rate(self.config, self.step - 1, self.data.steps)
+        figures = {"accuracy": self._accuracy()}
         if self.held_out is not None:
-            line["held_out_accuracy"] = self.held_out
+            figures["held_out_accuracy"] = self.held_out.accuracy
+            figures["held_out_loss"] = self.held_out.loss
+        line |= {name: value for name, value in figures.items() if value is not None}
+        line["seconds"] = round(self.seconds, 2)
         self.lines.append(line)
-        if self.folder is not None:
+        if self.folder is not None and self.devices.main:
             self.folder.log(line)
+        if self.listener is not None:
+            self.listener(line)
         self.window = _empty_window()
 
     def finish(self) -> None:
-        """Put the weights to keep into the model: averaged, with fresh batch-norm statistics."""
+        """Put the weights to keep into the model."""
+        if self.best_model:
+            self.model.load_state_dict(self.best_model)
+        else:
+            self._settle()
+        reset_state(self.model)
+        if self.config.channels_last:
+            lay_out(self.model, torch.contiguous_format)
+        self.model.eval()
+
+    def _settle(self) -> None:
+        """Averaged weights, where they are averaged, with fresh batch-norm statistics."""
         if self.ema:
             self.model.load_state_dict(self.ema)
         if self.config.bn_batches:
             # An epoch that training never reaches: images as they are, in an order of their own.
             plain = self.data.epoch(self.config.seed, math.ceil(self.config.epochs) + 1)
             remeasure_bn(self.model, islice(plain, self.config.bn_batches), self.device)
-        reset_state(self.model)
-        if self.config.channels_last:
-            _lay_out(self.model, torch.contiguous_format)
-        self.model.eval()
-
-
-@contextmanager
-def time_steps(model: nn.Module, steps: int) -> Iterator[None]:
-    """Within the block, repeat images over ``steps`` time steps; 0: as many as the model does."""
-    own = getattr(model, "T", None)
-    if steps and not isinstance(own, int):
-        raise ModelError(
-            "early_T changes the attribute T of the model, which has none: train it without early_T"
-        )
-    module: Any = model
-    try:
-        if steps:
-            module.T = steps
-        yield
-    finally:
-        if steps:
-            module.T = own
-
-
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Biases and the parameters of norms do not decay."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def _lay_out(model: Any, layout: torch.memory_format) -> None:
-    model.to(memory_format=layout)  # torch's types know no such call
-
-
-def _copy(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {k: v.detach().clone() for k, v in model.state_dict().items()}
-
-
-def _move_average(ema: dict[str, torch.Tensor], model: nn.Module, decay: float) -> None:
-    state = model.state_dict()
-    for name, average in ema.items():
-        if average.is_floating_point():
-            average.lerp_(state[name].detach(), 1 - decay)
-        else:
-            average.copy_(state[name])
 
 
 def _empty_window() -> dict[str, float]:

@@ -7,21 +7,24 @@ import time
 from dataclasses import dataclass
 from typing import TextIO
 
+from psvit.train.score import Score
+
 
 @dataclass(frozen=True)
 class Status:
-    """Where a run stands. ``loss`` and ``accuracy`` are those of the steps since the last log
-    line; ``images_per_second`` and ``seconds_left`` go by this session's speed."""
+    """Where a run stands. ``loss`` and ``accuracy`` (None without labels) are those of the steps
+    since the last log line, ``held_out`` is of the last epoch; ``images_per_second`` and
+    ``seconds_left`` go by this session's speed."""
 
     step: int
     steps: int
     epoch: float
     epochs: float
     loss: float
-    accuracy: float
+    accuracy: float | None
     images_per_second: float
     seconds_left: float
-    held_out: float | None = None
+    held_out: Score | None = None
 
 
 class ProgressLine:
@@ -41,11 +44,15 @@ class ProgressLine:
         if now - self._last < self._every and not done:
             return
         self._last = now
-        held = "" if status.held_out is None else f"  held-out {status.held_out:.2%}"
-        text = (
-            f"epoch {status.epoch:.2f}/{status.epochs:g}  loss {status.loss:.3f}  "
-            f"accuracy {status.accuracy:.2%}{held}  {status.images_per_second:.0f} images/s  "
-            f"{duration(status.seconds_left)} left"
+        text = "  ".join(
+            [
+                f"epoch {status.epoch:.2f}/{status.epochs:.4g}",
+                f"loss {status.loss:.3f}",
+                *([] if status.accuracy is None else [f"accuracy {status.accuracy:.2%}"]),
+                *_held_out(status.held_out),
+                f"{status.images_per_second:.0f} images/s",
+                f"{duration(status.seconds_left)} left",
+            ]
         )
         if self._terminal:
             self._stream.write("\r" + text.ljust(self._width) + ("\n" if done else ""))
@@ -53,6 +60,14 @@ class ProgressLine:
         else:
             self._stream.write(text + "\n")
         self._stream.flush()
+
+
+def _held_out(score: Score | None) -> list[str]:
+    if score is not None and score.accuracy is not None:
+        return [f"held-out {score.accuracy:.2%}"]
+    if score is not None and score.loss is not None:
+        return [f"held-out loss {score.loss:.3f}"]
+    return []
 
 
 def duration(seconds: float) -> str:

@@ -25,6 +25,7 @@ from psvit.train.checkpoint import write_atomically
 from psvit.train.config import TrainConfig
 from psvit.train.loop import fit
 from psvit.train.progress import Status
+from psvit.train.score import Score
 
 WEIGHTS = "model.safetensors"
 REPORT = "report.json"
@@ -74,8 +75,8 @@ def train_reference(
     if run.held_out:
         data, watched = data.split_off(run.held_out, run.config.seed)
 
-        def monitor(model: nn.Module) -> float:
-            return accuracy(model, watched.plain(), device=device).top1
+        def monitor(model: nn.Module) -> Score:
+            return Score(accuracy(model, watched.plain(), device=device).top1)
 
     with torch.random.fork_rng():
         torch.manual_seed(run.config.seed)
