@@ -84,12 +84,21 @@ def run(
     ``values``: what is live at ``start``; it is used up. Returns what is live at ``stop``, or,
     where that is the end, the output by the last node.
     """
+    for _ in walk(program, values, start, stop, observer):
+        pass
+    return values
+
+
+def walk(
+    program: Program, values: Values, start: int, stop: int, observer: Observer | None = None
+) -> Iterator[fx.Node]:
+    """As ``run``, stopping before each node, when ``values`` holds what it reads."""
     reset_state(program.root)
     for position in range(start, stop):
+        yield program.nodes[position]
         _evaluate(program, program.nodes[position], values, observer)
         for done in program.frees[position]:
             values.pop(done, None)
-    return values
 
 
 def first_reader(program: Program, tensors: Iterable[torch.Tensor]) -> int:
