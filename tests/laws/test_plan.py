@@ -184,6 +184,7 @@ def _frozen(value: Any) -> Any:
     return (tuple(value.shape), value.tolist()) if isinstance(value, Tensor) else value
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # dynamo's own
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", ZOO)
 def test_the_input_model_is_left_as_it_was(name: str, training: bool) -> None:

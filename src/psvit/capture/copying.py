@@ -13,6 +13,8 @@ from torch import nn
 from psvit.errors import CaptureError
 from psvit.neurons import reset_state
 
+_EMPTY = (nn.UninitializedParameter, nn.UninitializedBuffer)
+
 
 def private_copy(model: nn.Module) -> nn.Module:
     """A deep copy with neuron state reset.
@@ -23,21 +25,17 @@ def private_copy(model: nn.Module) -> nn.Module:
     """
     model = unwrapped(model)
     memo: dict[int, Any] = {}
-    tensors = list(_tensors(model))
-    originals = {id(t): t for t in tensors}
-    for tensor in originals.values():
-        if tensor.is_leaf and tensor._base is None:
-            memo[id(tensor)] = copy.deepcopy(tensor, memo)
-    for key, tensor in originals.items():
-        base = tensor._base
-        if base is not None and id(base) in originals:
-            memo[key] = (
-                memo[id(base)]
-                .detach()
-                .as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
-            )
-        elif key not in memo:
-            memo[key] = tensor.detach().clone()
+    homes: dict[int, torch.Tensor] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_leaf and not isinstance(tensor, _EMPTY) and tensor.numel():
+            copy.deepcopy(tensor, memo)
+            homes.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+    for tensor in _tensors(model):
+        if id(tensor) not in memo and not isinstance(tensor, _EMPTY) and tensor.numel():
+            home = homes.get(tensor.untyped_storage().data_ptr())
+            view = None if home is None else _same_view(tensor, home, memo[id(home)])
+            if view is not None:
+                memo[id(tensor)] = view
     try:
         with _copyable_results():
             clone = copy.deepcopy(model, memo)
@@ -48,6 +46,15 @@ def private_copy(model: nn.Module) -> nn.Module:
         ) from error
     reset_state(clone)
     return clone
+
+
+def _same_view(tensor: torch.Tensor, home: torch.Tensor, copied: torch.Tensor) -> Any:
+    """The part of ``copied`` that ``tensor`` is of ``home``; None if it reaches beyond it."""
+    offset = int(tensor.storage_offset() - home.storage_offset())
+    reach = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    if offset < 0 or offset + reach >= home.numel() or copied.stride() != home.stride():
+        return None
+    return copied.detach().as_strided(tensor.size(), tensor.stride(), offset)
 
 
 @contextmanager
@@ -93,4 +100,6 @@ def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
                 yield from walk(item)
 
     for module in model.modules():
-        yield from walk({k: v for k, v in module.__dict__.items() if k != "_modules"})
+        for key, value in module.__dict__.items():
+            if key != "_modules":
+                yield from walk(value)

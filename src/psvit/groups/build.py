@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 
 from psvit.groups.heads import FOLLOWS, SINGLE, find_heads
 from psvit.groups.labelling import Labelling
@@ -25,8 +26,9 @@ def find_groups(graph: Graph) -> Groups:
     known = _FOUND.get(id(graph))
     if known is not None and known[0] is graph:
         return known[1]
-    state = propagate(graph)
-    groups = _build(state)
+    with torch.random.fork_rng(devices=[]):  # operations that draw are tried out too
+        torch.manual_seed(0)
+        groups = _build(propagate(graph))
     _FOUND.clear()  # the latest graph is the one that the next stage asks for
     _FOUND[id(graph)] = (graph, groups)
     return groups

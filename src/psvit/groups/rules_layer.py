@@ -173,6 +173,9 @@ def group_norm(call: Call, norm: nn.GroupNorm) -> Fields:
     return [f if f.varying == {1} else replace(f, zero=False) for f in fields]
 
 
+_VOCABULARY = "the rows of a vocabulary are chosen by number"
+
+
 def embedding(call: Call, table: nn.Embedding) -> Fields:
     """``[...] -> [..., C]`` with weight ``[vocabulary, C]``."""
     return _embedded(call, str(call.node.target) + ".weight", tuple(table.weight.shape))
@@ -183,7 +186,7 @@ def functional_embedding(call: Call) -> Fields:
     weight = call.get(1, "weight")
     for f in call.fields(weight):
         if 0 in f.varying:
-            call.state.lock([f], "a vocabulary")
+            call.state.lock([f], _VOCABULARY)
     last = len(call.shape) - 1
     return [
         axis_field(f.lanes.ravel(), last, last + 1, zero=f.zero)
@@ -193,7 +196,9 @@ def functional_embedding(call: Call) -> Fields:
 
 
 def _embedded(call: Call, name: str, shape: tuple[int, ...]) -> Fields:
-    call.state.lanes.lock(call.state.axis_lanes(name, 0, shape[0]), "a vocabulary")
+    call.state.lanes.lock(
+        call.state.axis_lanes(name, 0, shape[0]), "the rows of a vocabulary are chosen by number"
+    )
     last = len(call.shape) - 1
     return [axis_field(call.state.axis_lanes(name, 1, shape[1]), last, last + 1)]
 
