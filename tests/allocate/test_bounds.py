@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from statistics import NormalDist
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +16,7 @@ from psvit.allocate.events import highest
 from psvit.allocate.interaction import correct
 from psvit.allocate.losses import Losses
 from psvit.errors import BudgetError, OptionError
+from psvit.evaluate import drop_limit
 from psvit.records import Removal
 from tests.allocate.curves import curves_of
 from tests.allocate.synthetic import Hidden, chain, random_scores
@@ -35,7 +38,7 @@ def problem_of(save: dict, slope: float = 0.1) -> Problem:
 def lost(problem: Problem, factor: float = 1.0):
     """Measures ``factor`` times what the curves predict, and counts how often it is asked."""
 
-    def measure(removal: Removal) -> float:
+    def measure(removal: Removal, risk: float = 0.05) -> float:
         measure.calls += 1
         levels = {g: len(channels) for g, channels in removal.items()}
         return factor * problem.losses.predict_drop(levels)
@@ -69,6 +72,48 @@ def test_a_generous_bound_takes_everything() -> None:
     assert smallest_within(problem, METHODS["uniform"], 1.0, None) == {0: 19, 1: 29}
 
 
+def test_the_risks_of_all_attempts_add_up_to_no_more_than_was_allowed() -> None:
+    risks = []
+
+    def never(removal: Removal, risk: float) -> float:
+        risks.append(risk)
+        return 1.0
+
+    with pytest.raises(BudgetError):
+        smallest_within(problem_of({}), METHODS["uniform"], 0.1, never)
+    assert len(risks) > 2
+    assert risks == sorted(risks, reverse=True)
+    assert sum(risks) <= 0.05
+    risks.clear()
+    problem = problem_of({"memory": 0.2})
+    with pytest.raises(BudgetError):
+        hold_bound(problem, OPTIMAL, 0.0, never, OPTIMAL(problem))
+    assert risks[0] == 0.05  # one plan, one test
+
+
+def test_a_bound_that_is_taken_to_hold_fails_as_rarely_as_it_says() -> None:
+    """200 searches on images drawn anew, where the curves promise half of what is lost."""
+    problem, bound, n = problem_of({}, slope=0.02), 0.1, 1000
+    generator = torch.Generator().manual_seed(0)
+    failed = found = 0
+    for _ in range(200):
+        hard = torch.rand(n, generator=generator)  # at which drop each image is lost
+
+        def limit(removal: Removal, risk: float, hard: torch.Tensor = hard) -> float:
+            dense = torch.ones(n, dtype=torch.bool)
+            z = NormalDist().inv_cdf(1 - risk)
+            return drop_limit(dense, hard >= lost(problem, 2.0)(removal), z)
+
+        try:
+            levels = smallest_within(problem, METHODS["uniform"], bound, limit)
+        except BudgetError:
+            continue
+        found += 1
+        failed += lost(problem, 2.0)(problem.removal(levels)) > bound
+    assert found > 190
+    assert failed <= 16  # 5 % are 10
+
+
 def test_without_curves_measuring_alone_decides() -> None:
     graph, groups = chain([Hidden(20), Hidden(30)])
     known = problem_of({})
@@ -81,9 +126,9 @@ def test_without_curves_measuring_alone_decides() -> None:
 def test_a_bound_that_nothing_holds_says_the_least_found() -> None:
     problem = problem_of({})
     with pytest.raises(
-        BudgetError, match=r"measured to lose at most 1\.00 points.*least .* 50\.00"
+        BudgetError, match=r"sure to lose at most 1\.00 points.*may lose up to 50\.00"
     ):
-        smallest_within(problem, METHODS["uniform"], 0.01, lambda removal: 0.5)
+        smallest_within(problem, METHODS["uniform"], 0.01, lambda removal, risk: 0.5)
 
 
 def test_budgets_beyond_the_bound_say_what_fits_and_that_does() -> None:

@@ -10,7 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from psvit.allocate.bounds import check_bound, hold_bound, read_bound, smallest_within
+from psvit.allocate.bounds import (
+    DropLimit,
+    check_bound,
+    hold_bound,
+    read_bound,
+    smallest_within,
+)
 from psvit.allocate.budgets import UNITS, read_budgets
 from psvit.allocate.choose import Levels, choose
 from psvit.allocate.estimate import COUNTS
@@ -87,7 +93,7 @@ def allocate(
     max_drop: float | None = None,
     min_accuracy: float | None = None,
     meter: Meter | None = None,
-    measure_drop: Measure | None = None,
+    measure_drop: DropLimit | None = None,
     measure_loss: Measure | None = None,
 ) -> Plan:
     """The plan that saves at least ``save`` of each unit, by at most one step more.
@@ -100,8 +106,9 @@ def allocate(
 
     ``curves``: the sensitivity analysis that all methods but uniform need. ``max_drop``: top-1
     that may be lost, a fraction; ``min_accuracy``: top-1 that has to stay. With one of them and
-    no ``save``, the plan saves the most memory within it. ``measure_drop(removal)`` measures
-    the top-1 lost, on images that ``curves`` did not see: without it the prediction decides.
+    no ``save``, the plan saves the most memory within it. ``measure_drop(removal, risk)`` says
+    what top-1 is lost at most, but for that risk, on images that ``curves`` did not see: without
+    it the prediction decides; see ``psvit.allocate.bounds``.
     ``measure_loss(removal)`` measures a loss that corrects method "optimal" for interaction.
     ``meter``: one prepared with firing rates, which budgets in sops and energy need.
 
@@ -129,6 +136,7 @@ __all__ = [
     "NEEDS_CURVES",
     "PREFERRED_SALIENCY",
     "UNITS",
+    "DropLimit",
     "Ladders",
     "Levels",
     "Measure",

@@ -54,6 +54,7 @@ from psvit.cli.options import (
 from psvit.cli.run import Choice, prune_and_save
 from psvit.data import Batches
 from psvit.errors import OptionError
+from psvit.guidance import images_needed
 from psvit.records import Curves
 from psvit.recover import IMAGES, check_recovery
 from psvit.sensitivity import read_curves
@@ -182,7 +183,9 @@ def prune(
 
 def guide_images(options: DataOptions, data: str, *, only: bool, n: int) -> Batches:
     """Training images for analysis and recovery: a seeded draw, mixed so that any part is one."""
-    return options.open(data, "train", only=only, limit=max(2 * n, IMAGES), shuffle=True)
+    return options.open(
+        data, "train", only=only, limit=max(images_needed(n, True), IMAGES), shuffle=True
+    )
 
 
 def saliency_of(named: str | None, curves: Curves | None) -> str | None:

@@ -22,15 +22,17 @@ from psvit.cli.measuring import (
     with_accuracy,
     with_firing,
 )
+from psvit.cli.resume import analysis_journal, resumable
 from psvit.cli.typed import typed_command
 from psvit.data import Batches
+from psvit.evaluate import Latency
 from psvit.models.load import LoadedModel
 from psvit.prune import prune
 from psvit.records import Curves, InputSpec, Result
 from psvit.report.page import render
 from psvit.report.rebuild import report_data
 from psvit.report.tables import figures_table, widths_table
-from psvit.report.units import bytes_text, percent_text, plural
+from psvit.report.units import bytes_text, percent_text, plural, points_text
 from psvit.sensitivity import curves_to_csv, curves_to_json
 
 
@@ -64,6 +66,36 @@ def prune_and_save(
     curves: Curves | None = None,
 ) -> Mapping[str, Any]:
     """Prune `loaded`, measure it before and after, write `out`, print; returns the JSON."""
+    journal = analysis_journal(out)
+    with resumable(journal):
+        result = _measured(
+            loaded, example, choice, journal, eval_data=eval_data, firing_data=firing_data,
+            device=device, settings=settings, train=train, curves=curves,
+        )  # fmt: skip
+        extras: dict[str, Callable[[Path], str]] = {}
+        if result.curves is not None:
+            text, table = curves_to_json(result.curves), curves_to_csv(result.curves)
+            extras |= {CURVES: lambda folder: text, CURVES_TABLE: lambda folder: table}
+        extras[REPORT] = lambda folder: render(report_data(folder, name=out.resolve().name))
+        save(result, out, force=force, extras=extras)
+    _print(result, out)
+    return as_data(result, out)
+
+
+def _measured(
+    loaded: LoadedModel,
+    example: torch.Tensor,
+    choice: Choice,
+    journal: Path,
+    *,
+    eval_data: Batches | None,
+    firing_data: Batches | None,
+    device: torch.device,
+    settings: Mapping[str, Any],
+    train: Batches | None,
+    curves: Curves | None,
+) -> Result:
+    """The pruned model, with what both models cost and how well they do."""
     with stages() as tell, watch("pruning each group alone, images") as tick:
         result = prune(
             loaded.model,
@@ -83,6 +115,7 @@ def prune_and_save(
             source=loaded.source,
             progress=tell,
             tick=tick,
+            journal=journal,
         )
     before, after = result.before, result.after
     if eval_data is not None:
@@ -106,11 +139,11 @@ def prune_and_save(
         firing |= {f"{name}_after": value for name, value in left.items()}
     spec = InputSpec(tuple(example.shape), str(example.dtype).removeprefix("torch."))
     times = time_models([loaded.model, result.model], spec, device)
-    result = replace(
+    return replace(
         result,
         before=replace(before, latency_ms=times[0].median_ms),
         after=replace(after, latency_ms=times[1].median_ms),
-        measured=firing,
+        measured={**result.measured, **firing},
         settings={
             **result.settings,
             **settings,
@@ -119,14 +152,6 @@ def prune_and_save(
             "versions": versions(),
         },
     )
-    extras: dict[str, Callable[[Path], str]] = {}
-    if result.curves is not None:
-        text, table = curves_to_json(result.curves), curves_to_csv(result.curves)
-        extras |= {CURVES: lambda folder: text, CURVES_TABLE: lambda folder: table}
-    extras[REPORT] = lambda folder: render(report_data(folder, name=out.resolve().name))
-    save(result, out, force=force, extras=extras)
-    _print(result, out, latency_text(times[1]))
-    return as_data(result, out)
 
 
 def versions() -> dict[str, str]:
@@ -152,7 +177,8 @@ def as_data(result: Result, out: Path) -> Mapping[str, Any]:
     }
 
 
-def _print(result: Result, out: Path, latency_note: str) -> None:
+def _print(result: Result, out: Path) -> None:
+    latency_note = latency_text(Latency(**result.settings["latency"]))
     changed = [width for width in result.plan.widths if width.after != width.before]
     kept = len(result.plan.widths) - len(changed)
     say(widths_table(changed))
@@ -164,6 +190,12 @@ def _print(result: Result, out: Path, latency_note: str) -> None:
     if control is not None and control.accuracy is not None:
         accuracy = percent_text(control.accuracy)
         say(f"the unpruned model after the same recovery: {accuracy} accuracy")
+    bound = result.measured.get("bound")
+    if bound is not None:
+        say(
+            f"the bound: {points_text(bound['accuracy_lost'])} lost on {bound['n']:,} training "
+            f"images, with 95 % confidence at most {points_text(bound['at_most'])}"
+        )
     say()
     say(f"written to  {out}/  ({WEIGHTS} {bytes_text((out / WEIGHTS).stat().st_size)})")
     say(f"look at it  {out / REPORT}")

@@ -41,9 +41,10 @@ from psvit.cli.options import (
     Std,
     Workers,
 )
+from psvit.cli.resume import resumable
 from psvit.cost import Meter, observe, prepare
 from psvit.data import Batches
-from psvit.errors import ModelError, OptionError, OutputError, PlanError, PsvitError
+from psvit.errors import ModelError, OptionError, OutputError, PlanError
 from psvit.groups import find_groups
 from psvit.records import Graph, Groups
 from psvit.report.tables import figure_table
@@ -51,12 +52,6 @@ from psvit.saliency import saliency as score
 from psvit.sensitivity import check_grid, curves_to_json, read_curves, write_curves
 from psvit.sensitivity import sensitivity as analyse
 from psvit.sensitivity.tables import block_table, layer_table
-
-
-class Interrupted(PsvitError):
-    """Ctrl-C in an analysis that can go on."""
-
-    exit_code = 130
 
 
 @reports
@@ -132,10 +127,8 @@ def sensitivity(
     groups = find_groups(graph)
     scores = score(graph, groups, saliency, seed)
     journal = out.with_name(out.name + ".journal")
-    if journal.exists():
-        note(f"going on from {journal}")
     meter = _meter(graph, groups, train, n=n, seed=seed, device=place)
-    try:
+    with resumable(journal):
         with watch("pruning each group alone, images") as tick:
             curves = analyse(
                 graph,
@@ -152,13 +145,8 @@ def sensitivity(
                 settings={"data": data, "saliency": saliency},
                 meter=meter,
             )
-    except KeyboardInterrupt as error:
-        raise Interrupted(
-            f"interrupted; what is done is kept in {journal}, and the same command goes on from it"
-        ) from error
+        table = write_curves(curves, out)
     note_skipped(train)
-    table = write_curves(curves, out)
-    journal.unlink(missing_ok=True)
     say(figure_table(curves.dense))
     say("KL divergence in nats an image, by share of channels removed; the last share's savings:\n")
     say(block_table(curves))
