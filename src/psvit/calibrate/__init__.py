@@ -1,8 +1,9 @@
 """What calibration images say about the inputs of every weight, and how to refit to fewer.
 
-    list_consumers(graph, groups)            -> Consumers   which weight reads which channels
-    collect(graph, consumers, images)        -> Moments     mean and X^T X of each one's input
-    compensate(module, consumers, moments, removal) -> Fit  weights for the channels that stay
+    list_consumers(graph, groups)            which weight reads which channels: Consumer
+    collect(graph, consumers, images)        mean and X^T X of each one's input: Moments
+    compensate(module, consumers, moments, removal)    weights for the channels that stay
+    calibrate(graph, groups, images)         the first two, as a Compensator that does the third
 
 Label-free and gradient-free. One pass over the images is enough for everything: the choice of
 channels (``psvit.saliency``, obs), sensitivity with compensation, and the recovery itself.
@@ -17,6 +18,8 @@ and ``patches`` alone.
 from psvit.calibrate.compensate import RIDGE as RIDGE
 from psvit.calibrate.compensate import compensate as compensate
 from psvit.calibrate.compensate import refit as refit
+from psvit.calibrate.compensator import Compensator as Compensator
+from psvit.calibrate.compensator import calibrate as calibrate
 from psvit.calibrate.consumers import Consumer as Consumer
 from psvit.calibrate.consumers import list_consumers as list_consumers
 from psvit.calibrate.moments import Moments as Moments

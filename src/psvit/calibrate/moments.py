@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx
+from torch.nn import functional
 
 from psvit.calibrate.consumers import Consumer
 from psvit.calibrate.patches import Geometry, count_rows, patches
+from psvit.calibrate.products import Product, squared
 from psvit.capture.running import Watcher, run_batch, settled
 from psvit.errors import DataError, ModelError
 from psvit.records import Graph, IntArray
@@ -62,11 +64,13 @@ class Part:
 class Moments:
     """By consumer (``Consumer.weight``) its parts, which cover every column once, and its rows.
 
+    ``products``: by group the ``[C, C]`` matrix S of ``psvit.calibrate.products``, an image.
     ``images``: how many were run. ``notes``: what fell short, in words.
     """
 
     parts: Mapping[str, tuple[Part, ...]]
     rows: Mapping[str, int]
+    products: Mapping[int, torch.Tensor]
     images: int
     notes: tuple[str, ...] = ()
 
@@ -76,13 +80,14 @@ def collect(
     consumers: Iterable[Consumer],
     images: Sequence[Any],
     *,
+    products: Iterable[Product] = (),
     rows_per_column: int = ROWS_PER_COLUMN,
     limit_bytes: int = LIMIT_BYTES,
     seed: int = 0,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
 ) -> Moments:
-    """The moments of every consumer that could lose an input and keep another.
+    """The moments of every consumer that could lose an input and keep another, and of products.
 
     ``images``: batches of inputs, e.g. ``[B, C, H, W]``, or sequences that start with them.
     ``rows_per_column`` bounds the rows that count, drawn at random by ``seed`` from all positions
@@ -96,7 +101,8 @@ def collect(
     place = torch.device(device)
     tallies = _tallies([c for c in consumers if can_lose(c)])
     notes = _fit_into(list(tallies.values()), limit_bytes)
-    watcher = _Collector(graph, tallies.values(), total, rows_per_column, seed)
+    gathered = [_Gathered(product) for product in products]
+    watcher = _Collector(graph, tallies.values(), gathered, total, rows_per_column, seed)
     done = 0
     with settled(graph, place, seed):
         for batch in batches:
@@ -110,7 +116,7 @@ def collect(
         for consumer in tally.consumers:
             parts[consumer.weight], rows[consumer.weight] = made, tally.rows
     notes += _few_rows(tallies.values(), total)
-    return Moments(parts, rows, total, tuple(notes))
+    return Moments(parts, rows, _by_group(gathered, total), total, tuple(notes))
 
 
 def can_lose(consumer: Consumer) -> bool:
@@ -191,6 +197,38 @@ class _Tally:
         return made
 
 
+@dataclass(eq=False)
+class _Gathered:
+    """The sum of S of one product over the batches; None before the first."""
+
+    product: Product
+    total: torch.Tensor | None = None
+
+    def add(self, left: torch.Tensor, right: torch.Tensor) -> None:
+        left, right = (x if x.dtype == torch.float64 else x.float() for x in (left, right))
+        here = squared(self.product, left, right)
+        self.total = here if self.total is None else self.total + here
+
+
+def _by_group(gathered: Iterable[_Gathered], images: int) -> dict[int, torch.Tensor]:
+    """``[C, C]`` for each group, summed over its products and heads, an image."""
+    found: dict[int, torch.Tensor] = {}
+    for one in gathered:
+        if one.total is None:
+            continue
+        channel = torch.from_numpy(one.product.channel).reshape(-1, one.product.channel.shape[-1])
+        size = int(channel.max()) + 1
+        blocks = one.total.cpu().reshape(len(channel), *one.total.shape[-2:])
+        sums = found.get(one.product.group, torch.zeros(0, 0, dtype=torch.float64))
+        if len(sums) < size:
+            sums = functional.pad(sums, (0, size - len(sums)) * 2)
+        for places, block in zip(channel, blocks, strict=True):
+            rows, columns = torch.meshgrid(places, places, indexing="ij")
+            sums.index_put_((rows, columns), block / max(images, 1), accumulate=True)
+        found[one.product.group] = sums
+    return found
+
+
 def _tallies(consumers: Sequence[Consumer]) -> dict[Any, _Tally]:
     tallies: dict[Any, _Tally] = {}
     for consumer in consumers:
@@ -211,6 +249,7 @@ class _Collector(Watcher):
         self,
         graph: Graph,
         tallies: Iterable[_Tally],
+        gathered: Iterable[_Gathered],
         images: int,
         rows_per_column: int,
         seed: int,
@@ -223,6 +262,7 @@ class _Collector(Watcher):
         for tally in tallies:
             for call, source in zip(tally.calls, tally.sources, strict=True):
                 self._at.setdefault(call, []).append((tally, source))
+        self._products = {one.product.node: one for one in gathered}
         self._batch = 1
 
     def run(self, *inputs: Any, **options: Any) -> Any:
@@ -233,6 +273,9 @@ class _Collector(Watcher):
         for tally, source in self._at.get(n, ()):  # before the call, which may work in place
             x = self.env[source]
             tally.add(x, self._rows(tally, x))
+        product = self._products.get(n)
+        if product is not None:
+            product.add(self.env[product.product.left], self.env[product.product.right])
         return super().run_node(n)
 
     def _rows(self, tally: _Tally, x: torch.Tensor) -> torch.Tensor | None:

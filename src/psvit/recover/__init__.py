@@ -1,14 +1,15 @@
 """Bring back accuracy after pruning, without labels and without gradients.
 
-    recover(model, images, method)      in place; returns the model
+    recover(model, images, method, origin)      in place; returns the model
 
-A method is an entry of ``RECOVERIES``. Compare with the dense model after the same recovery:
-statistics that were stale before pruning gain from it too.
+A method is an entry of ``RECOVERIES``; ``origin`` says what the model was cut from. Compare with
+the dense model after the same recovery (which has no origin): statistics that were stale before
+pruning gain from it too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,23 +17,38 @@ from torch import nn
 
 from psvit.errors import OptionError
 from psvit.recover.bn import reestimate
+from psvit.recover.obs import compensated
+from psvit.recover.origin import Origin as Origin
 
 IMAGES = 1024
 """Training images that a recovery looks at."""
 
-Recovery = Callable[[nn.Module, Iterable[torch.Tensor]], int]
+Recovery = Callable[[nn.Module, Sequence[torch.Tensor], Origin | None], int]
+"""Changes a model in place, given batches of images and what it was cut from (None: it is dense).
 
-RECOVERIES: Mapping[str, Recovery] = {"none": lambda model, images: 0, "bn": reestimate}
+Returns how many images it has used."""
+
+RECOVERIES: Mapping[str, Recovery] = {
+    "none": lambda model, images, origin: 0,
+    "bn": lambda model, images, origin: reestimate(model, images),
+    "obs": compensated,
+}
 
 
-def recover(model: nn.Module, images: Iterable[torch.Tensor], method: str = "bn") -> nn.Module:
+def recover(
+    model: nn.Module,
+    images: Iterable[torch.Tensor],
+    method: str = "bn",
+    origin: Origin | None = None,
+) -> nn.Module:
     """Recover accuracy of ``model`` on training ``images`` (batches of inputs), in place.
 
-    ``method``: a key of ``RECOVERIES``. Raises OptionError for another, and what the method
-    raises: see ``psvit.recover.bn``.
+    ``method``: a key of ``RECOVERIES``. ``origin``: the dense model and the plan that the model
+    was cut by; None for a dense model, a control. Raises OptionError for another method, and what
+    the method raises: see ``psvit.recover.bn`` and ``psvit.recover.obs``.
     """
     check_recovery(method, images)
-    RECOVERIES[method](model, images)
+    RECOVERIES[method](model, list(images), origin)
     return model
 
 

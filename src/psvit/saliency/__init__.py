@@ -19,6 +19,7 @@ from psvit.saliency.bn import bn
 from psvit.saliency.calibration import IMAGES, Calibration
 from psvit.saliency.l1 import l1
 from psvit.saliency.l2 import l2
+from psvit.saliency.obs import obs, obs_scores
 from psvit.saliency.random import random
 from psvit.saliency.rate import rate
 from psvit.saliency.taylor import taylor
@@ -28,7 +29,7 @@ Criterion = Callable[[Weights, Group, int], torch.Tensor]
 DataCriterion = Callable[[Graph, Groups, Calibration], Scores]
 
 SALIENCY: Mapping[str, Criterion] = {"l1": l1, "l2": l2, "bn": bn, "random": random}
-FROM_DATA: Mapping[str, DataCriterion] = {"taylor": taylor, "rate": rate}
+FROM_DATA: Mapping[str, DataCriterion] = {"taylor": taylor, "rate": rate, "obs": obs}
 """Criteria that need calibration images."""
 
 
@@ -88,5 +89,6 @@ __all__ = [
     "DataCriterion",
     "Weights",
     "check_saliency",
+    "obs_scores",
     "saliency",
 ]

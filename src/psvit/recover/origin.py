@@ -1,0 +1,65 @@
+"""What a model to recover was cut from, and how new weights of the dense model get into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from psvit.calibrate import Compensator
+from psvit.groups import removal_of
+from psvit.records import Graph, Groups, Plan, Removal
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """The dense model (a graph and its groups) and the plan that cut it.
+
+    ``dense``: moments of the dense model, if they have been collected already. ``device`` and
+    ``seed``: where models run, and what fixes random draws.
+    """
+
+    graph: Graph
+    groups: Groups
+    plan: Plan
+    dense: Compensator | None = None
+    device: str | torch.device = "cpu"
+    seed: int = 0
+
+    @property
+    def removal(self) -> Removal:
+        """The channels that went, by group."""
+        return removal_of(self.graph, self.plan)
+
+    def put(self, model: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
+        """Write ``values`` of the dense model's tensors, of full size, into the cut ``model``."""
+        tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+        with torch.no_grad():
+            for name, value in values.items():
+                tensors[name].copy_(self._cut(name, value))
+
+    def _cut(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """What the plan leaves of a tensor of full size."""
+        keep = self.plan.keep.get(name, {})
+        inputs = keep.get("in")
+        if inputs is not None:
+            layer = self.graph.module.get_submodule(name.rpartition(".")[0])
+            return _cut_grouped(value, int(layer.groups), keep.get("0"), inputs)  # type: ignore[arg-type]
+        for dim, kept in keep.items():
+            value = value.index_select(int(dim), torch.tensor(kept, device=value.device))
+        return value
+
+
+def _cut_grouped(
+    weight: torch.Tensor, groups: int, outputs: Sequence[int] | None, inputs: Sequence[int]
+) -> torch.Tensor:
+    """``[G * O, I, *kernel]`` of a grouped convolution whose groups keep different inputs.
+
+    The inputs are counted over the whole layer, ``G * I`` of them.
+    """
+    size, width = len(weight) // groups, weight.shape[1]
+    of_group = [[i % width for i in inputs if i // width == g] for g in range(groups)]
+    rows = range(len(weight)) if outputs is None else outputs
+    return torch.stack([weight[row][of_group[row // size]] for row in rows])
