@@ -6,6 +6,7 @@ A folder that psvit wrote holds
     plan.json           which indices stay, and how to build the original
     metrics.json        figures before and after, the settings that gave them, what was locked
     report.html         all of it as a page, where a command wrote the folder
+    finetune.jsonl      the log of a fine-tuning, where there was one
     sensitivity.json    the analysis that guided the plan, where one did (.csv: for people)
 
 and nothing in it is ever unpickled.
@@ -18,8 +19,9 @@ from psvit.artefacts.folder import check_target as check_target
 from psvit.artefacts.folder import is_artefact as is_artefact
 from psvit.artefacts.lineage import plan_of as plan_of
 from psvit.artefacts.lineage import remember as remember
-from psvit.artefacts.load import Artefact as Artefact
 from psvit.artefacts.load import load as load
 from psvit.artefacts.load import load_artefact as load_artefact
 from psvit.artefacts.load import read_plan as read_plan
+from psvit.artefacts.save import Artefact as Artefact
 from psvit.artefacts.save import save as save
+from psvit.artefacts.save import save_artefact as save_artefact

@@ -22,7 +22,8 @@ METRICS = "metrics.json"
 REPORT = "report.html"
 CURVES = "sensitivity.json"
 CURVES_TABLE = "sensitivity.csv"
-OWN_FILES = frozenset({WEIGHTS, PLAN, METRICS, REPORT, CURVES, CURVES_TABLE})
+TRAINING_LOG = "finetune.jsonl"
+OWN_FILES = frozenset({WEIGHTS, PLAN, METRICS, REPORT, CURVES, CURVES_TABLE, TRAINING_LOG})
 
 
 def is_artefact(folder: Path) -> bool:

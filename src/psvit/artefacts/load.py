@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,9 @@ from torch import nn
 from psvit.artefacts.checkpoint import differences
 from psvit.artefacts.folder import METRICS, PLAN, WEIGHTS
 from psvit.artefacts.lineage import remember
-from psvit.artefacts.save import PLAN_DIGEST, digest
+from psvit.artefacts.save import PLAN_DIGEST, Artefact, digest
 from psvit.errors import OutputError, PlanError
 from psvit.records import Plan
-
-
-@dataclass(frozen=True, eq=False)
-class Artefact:
-    """What a folder of psvit's holds: the pruned model, its plan, and metrics.json as read."""
-
-    model: nn.Module
-    plan: Plan
-    metrics: Mapping[str, Any]
 
 
 def load(out: str | Path, *, model: nn.Module | None = None) -> nn.Module:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,16 @@ PLAN_DIGEST = "psvit_plan_sha256"
 Extras = Mapping[str, Callable[[Path], str]]
 """File name -> what writes its text, given the folder with everything else in it."""
 
+
+@dataclass(frozen=True, eq=False)
+class Artefact:
+    """What a folder of psvit's holds: the pruned model, its plan, and metrics.json as read."""
+
+    model: nn.Module
+    plan: Plan
+    metrics: Mapping[str, Any]
+
+
 _NUMBERS = re.compile(r"\[\n\s*(-?\d+(?:,\n\s*-?\d+)*)\n\s*\]")
 
 
@@ -42,9 +52,31 @@ def save(
     keeps state that is not a tensor.
     """
     plan = plan_of(result.model) or result.plan
-    weights = _weights(result.model)
-    metrics = _metrics(result)
-    with written_folder(Path(out), force=force) as folder:
+    _write(result.model, plan, _metrics(result), Path(out), force=force, extras=extras)
+
+
+def save_artefact(
+    artefact: Artefact, out: str | Path, *, force: bool = False, extras: Extras | None = None
+) -> None:
+    """Write what `load_artefact` gave, with other weights or figures, to the folder `out`.
+
+    As `save` in all else, and raises as it does.
+    """
+    metrics = plain(artefact.metrics)
+    _write(artefact.model, artefact.plan, metrics, Path(out), force=force, extras=extras)
+
+
+def _write(
+    model: nn.Module,
+    plan: Plan,
+    metrics: Mapping[str, Any],
+    out: Path,
+    *,
+    force: bool,
+    extras: Extras | None,
+) -> None:
+    weights = _weights(model)
+    with written_folder(out, force=force) as folder:
         try:
             save_file(weights, folder / WEIGHTS, metadata={PLAN_DIGEST: digest(plan)})
         except SafetensorError as error:  # how a full disk reaches us

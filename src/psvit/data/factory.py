@@ -20,7 +20,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class FactoryLoader(DataLoader[Batch]):
-    """Batches ``(images float32 [B, C, H, W], labels int64 [B])`` of a user's DataLoader.
+    """Batches ``(images float32 [B, C, H, W], labels int64 [B])`` of a user's DataLoader, ``own``.
 
     Each batch is checked; a wrong one raises DataError. With `limit`, the first that many
     images. Preprocessing, order and workers are the factory's own.
@@ -54,6 +54,7 @@ class FactoryLoader(DataLoader[Batch]):
             generator=torch.Generator().manual_seed(seed),
         )
         self._batches = loader if limit is None else None
+        self.own = loader
         size = len(loader.dataset) if hasattr(loader.dataset, "__len__") else None
         self.info = DataInfo(
             spec=spec,

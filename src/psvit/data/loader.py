@@ -6,14 +6,14 @@ B batch, C channels, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from psvit.data.info import DataInfo
-from psvit.data.order import Order
+from psvit.data.order import Order, calibration_subset
 from psvit.data.pixels import UndecodableError, to_tensor
 from psvit.data.recipe import Recipe
 from psvit.data.source import Source
@@ -99,8 +99,33 @@ class Loader(DataLoader[tuple[torch.Tensor, torch.Tensor]]):
         )
         self.info = info
         self.skipped = ()
+        self._source, self._recipe = source, recipe
         self._skip_bad = skip_bad
         self._order = order
+
+    def split_off(self, count: int, seed: int) -> tuple[Loader, Loader]:
+        """Two loaders: of all but ``count`` of the images, shuffled, and of those, as they lie."""
+        info = self.info
+        whole = range(len(self._source.labels)) if info.indices is None else info.indices
+        drawn = set(calibration_subset(len(whole), count, seed))
+        parts = [
+            tuple(index for i, index in enumerate(whole) if (i in drawn) is held)
+            for held in (False, True)
+        ]
+        first, second = (
+            Loader(
+                self._source,
+                self._recipe,
+                replace(info, indices=indices, images=len(indices)),
+                batch_size=self.batch_size or 1,
+                workers=self.num_workers,
+                seed=seed,
+                shuffle=indices is parts[0],
+                skip_bad=self._skip_bad,
+            )
+            for indices in parts
+        )
+        return first, second
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next pass the one number `epoch`, from 0: a resumed job shuffles as it would."""

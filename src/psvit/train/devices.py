@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from psvit.errors import MissingExtra
+from psvit.errors import MissingExtra, OptionError
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,15 @@ class Devices:
 def find_devices(device: str | torch.device = "cpu") -> Devices:
     """``device``, or this process's own where several were started together.
 
-    Raises MissingExtra if they were, and accelerate is not installed.
+    Raises MissingExtra if they were, and accelerate is not installed; OptionError for a device
+    that is not there.
     """
-    place = torch.device(device)
+    try:
+        place = torch.device(device)
+        torch.zeros(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise OptionError(f"device {str(device)!r} cannot be used: {reason}") from error
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return Devices(place)
     try:

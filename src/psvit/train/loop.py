@@ -185,7 +185,7 @@ class _Run:
         stored, last = began, began
         if self.judge is not None and self.step == 0 and not self.lines:
             self._judge(self.judge)
-            self._log(first=True)
+            self._log(judged=True)
         self.model.train()
         for images, labels in self._batches():
             self._one_step(images, labels)
@@ -203,7 +203,7 @@ class _Run:
             elif epoch_over and monitor is not None:
                 self.held_out = self._monitored(monitor)
             if self.step % log_steps == 0 or epoch_over:
-                self._log()
+                self._log(judged=epoch_over)
             if epoch_over or now - stored > CHECKPOINT_SECONDS:
                 self.store()
                 stored = now
@@ -334,14 +334,14 @@ class _Run:
         seen = self.window["images"]
         return self.window["correct"] / seen if self.data.labelled and seen else None
 
-    def _log(self, *, first: bool = False) -> None:
+    def _log(self, *, judged: bool) -> None:
         window = self.window
         line: dict[str, Any] = {"step": self.step, "epoch": round(self.step / self.data.steps, 4)}
-        if not first:
+        if window["steps"]:
             line["loss"] = window["loss"] / window["steps"]
             line["lr"] = learning_rate(self.config, self.step - 1, self.data.steps)
         figures = {"accuracy": self._accuracy()}
-        if self.held_out is not None:
+        if judged and self.held_out is not None:
             figures["held_out_accuracy"] = self.held_out.accuracy
             figures["held_out_loss"] = self.held_out.loss
         line |= {name: value for name, value in figures.items() if value is not None}
