@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from psvit.allocate import NEEDS_CURVES, Measure
+from psvit.calibrate import Compensator
 from psvit.cost import Meter, observe, prepare
 from psvit.errors import DataError, OptionError
 from psvit.evaluate import drop_limit, paired_drop, right_images
 from psvit.groups import make_plan
 from psvit.outputs import kl_per_image, predict
 from psvit.records import Curves, Graph, Groups, Removal, Scores
-from psvit.rewrite import rewrite
+from psvit.recover import cut
 from psvit.sensitivity import check_curves, sensitivity
 
 SPIKING_UNITS = frozenset({"sops", "energy"})
@@ -51,7 +52,8 @@ class Guide:
     losses are measured on ``n`` images; up to CHECKED (or ``n``) others check a bound on accuracy.
     ``curves``: an analysis made before. ``correct``: correct method "optimal" for interaction.
     ``tick`` hears how far the analysis is. ``journal``: a file that keeps finished points of the
-    analysis, which goes on from it if it was killed.
+    analysis, which goes on from it if it was killed. ``dense``: what smaller models are compensated
+    by wherever they are measured; without it they are measured as they are cut.
     """
 
     data: Iterable[Any] | None = None
@@ -62,6 +64,7 @@ class Guide:
     device: str | torch.device = "cpu"
     tick: Tick | None = None
     journal: Path | None = None
+    dense: Compensator | None = None
 
 
 def images_needed(n: int, bounded: bool) -> int:
@@ -87,7 +90,7 @@ def find_guidance(
     model, DataError for too few images.
     """
     if guide.curves is not None:
-        check_curves(guide.curves, graph)
+        check_curves(guide.curves, graph, compensated=guide.dense is not None)
     needs_curves = method in NEEDS_CURVES or bounded
     needs_rates = not SPIKING_UNITS.isdisjoint(units)
     if guide.data is None:
@@ -118,13 +121,14 @@ def find_guidance(
             progress=guide.tick,
             device=guide.device,
             meter=meter,
+            compensator=guide.dense,
         )
     say("choosing how many channels stay")
     drop = loss = None
     if bounded and labelled:
-        drop = drop_on(unseen, model, graph, groups, guide.n, guide.device)
+        drop = drop_on(unseen, model, graph, groups, guide.n, guide.device, guide.dense)
     if method == "optimal" and guide.correct:
-        loss = loss_on(seen, model, graph, groups, guide.device)
+        loss = loss_on(seen, model, graph, groups, guide.device, guide.dense)
     return Guidance(curves, meter, drop, loss)
 
 
@@ -141,6 +145,7 @@ class DropCheck:
     groups: Groups
     device: str | torch.device
     dense: torch.Tensor
+    compensator: Compensator | None = None
     right: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __call__(self, removal: Removal, risk: float) -> float:
@@ -160,10 +165,9 @@ class DropCheck:
         }
 
     def _right(self, removal: Removal) -> torch.Tensor:
-        plan = make_plan(self.graph, self.groups, removal)
-        key = plan.to_json()
+        key = make_plan(self.graph, self.groups, removal).to_json()
         if key not in self.right:
-            small = rewrite(self.graph, plan)
+            small = cut(self.graph, self.groups, removal, self.compensator)
             self.right[key] = right_images(small, self.batches, device=self.device)
         return self.right[key]
 
@@ -175,15 +179,19 @@ def drop_on(
     groups: Groups,
     n: int,
     device: str | torch.device,
+    dense: Compensator | None = None,
 ) -> DropCheck:
-    """Measures the top-1 that a removal loses on labelled images. Raises DataError without any."""
+    """Measures the top-1 that a removal loses on labelled images. Raises DataError without any.
+
+    Smaller models are compensated by ``dense``, if it is given.
+    """
     if not batches:
         raise DataError(
             f"a bound on accuracy is checked on images that the analysis did not see, but the data "
             f"has no more than the {n:,} of the analysis: give more data or a smaller n"
         )
-    dense = right_images(model, batches, device=device)
-    return DropCheck(batches, graph, groups, device, dense)
+    right = right_images(model, batches, device=device)
+    return DropCheck(batches, graph, groups, device, right, dense)
 
 
 def loss_on(
@@ -192,14 +200,17 @@ def loss_on(
     graph: Graph,
     groups: Groups,
     device: str | torch.device,
+    dense: Compensator | None = None,
 ) -> Measure:
-    """Measures the mean KL divergence from the whole model, in nats an image."""
-    whole = rewrite(graph, make_plan(graph, groups, {}))
-    dense = predict(whole, batches, device)
+    """Measures the mean KL divergence from the whole model, in nats an image.
+
+    Smaller models are compensated by ``dense``, if it is given.
+    """
+    whole = predict(cut(graph, groups, {}), batches, device)
 
     def measure(removal: Removal) -> float:
-        small = rewrite(graph, make_plan(graph, groups, removal))
-        return float(kl_per_image(dense, predict(small, batches, device)).mean())
+        small = cut(graph, groups, removal, dense)
+        return float(kl_per_image(whole, predict(small, batches, device)).mean())
 
     return measure
 

@@ -19,16 +19,23 @@ from psvit.allocate import (
     uniform_path,
 )
 from psvit.artefacts.lineage import plan_of, remember
+from psvit.calibrate import calibrate
 from psvit.capture import capture
 from psvit.capture.copying import private_copy
 from psvit.cost import prepare, uncounted
 from psvit.groups import find_groups, removal_of
 from psvit.guidance import Guide, Tick, find_guidance, ranking_images
 from psvit.records import Curves, Result, Source
-from psvit.recover import calibration_images, check_recovery
+from psvit.recover import (
+    COMPENSATED,
+    Origin,
+    calibration_images,
+    check_recovery,
+    default_saliency,
+)
 from psvit.recover import recover as run_recovery
 from psvit.rewrite import rewrite
-from psvit.saliency import FROM_DATA, check_saliency
+from psvit.saliency import FROM_DATA, check_saliency, obs_scores
 from psvit.saliency import saliency as score
 
 Progress = Callable[[str], None]
@@ -60,8 +67,8 @@ def prune(
 
     ``example_inputs``: e.g. images ``[B, C, H, W]`` with B >= 2. ``save``: unit (memory, params,
     macs, sops, energy) -> what to save, e.g. ``{"memory": 0.224, "params": "300k"}``; see
-    ``psvit.allocate``. ``saliency``: l1, but for method primesvt l2, if none is named; taylor and
-    rate look at ``n`` images of ``data``.
+    ``psvit.allocate``. ``saliency``: if none is named, l2 for method primesvt, else obs with
+    recovery obs, else l1; taylor and rate look at ``n`` images of ``data``, obs at the first 1,024.
     ``align``: widths are rounded to multiples of it.
 
     ``max_drop``: top-1 that may be lost, or ``min_accuracy``: that has to stay; fractions. With
@@ -74,9 +81,10 @@ def prune(
     of how many the analysis has run; ``journal``: a file that keeps what it has done, from which it
     goes on if it was killed. It stays.
 
-    ``recover``: none, or bn to re-estimate batch-norm statistics on the first 1,024 images of
-    ``data``, without labels or gradients; the same is done to a copy of the unpruned model
-    (``Result.control``).
+    ``recover``: none; bn to re-estimate batch-norm statistics; obs to refit the weights that lose
+    inputs, in closed form, and then every smaller model that is looked at on the way is refitted
+    too (``curves`` have to be made so). Both look at the first 1,024 images of ``data``, without
+    labels or gradients; the same is done to a copy of the unpruned model (``Result.control``).
 
     ``source``: how to build the original again, so that
     ``psvit.save`` writes a folder that loads by itself. ``progress`` is told each stage's name.
@@ -88,20 +96,31 @@ def prune(
     save = save or {}
     check_choice(save, method, max_drop, min_accuracy)
     check_recovery(recover, data)
-    saliency = saliency or PREFERRED_SALIENCY.get(method, "l1")
+    saliency = saliency or PREFERRED_SALIENCY.get(method) or default_saliency(recover)
     check_saliency(saliency, data)
     say("recording the model")
     graph = capture(model, example_inputs)
     say("finding groups of channels")
     groups = find_groups(graph)
+    images = [] if recover == "none" and saliency != "obs" else calibration_images(data or ())
+    dense = None
+    if saliency == "obs" or recover in COMPENSATED:
+        say("looking at what every layer reads")
+        dense = calibrate(graph, groups, images, seed=seed, device=device)
     say("ranking channels")
     bounded = max_drop is not None or min_accuracy is not None
-    looked_at = ranking_images(data, n, seed, bounded=bounded) if saliency in FROM_DATA else None
-    scores = score(graph, groups, saliency, seed, data=looked_at, n=n, device=device)
+    looked_at = None
+    if saliency == "obs" and dense is not None:
+        scores = obs_scores(dense)
+    else:
+        if saliency in FROM_DATA:
+            looked_at = ranking_images(data, n, seed, bounded=bounded)
+        scores = score(graph, groups, saliency, seed, data=looked_at, n=n, device=device)
     say("choosing how many channels stay")
     check_reachable(graph, groups, scores, save, align)
+    compensator = dense if recover in COMPENSATED else None
     guidance = find_guidance(
-        Guide(data, curves, n, seed, correct, device, tick, journal),
+        Guide(data, curves, n, seed, correct, device, tick, journal, compensator),
         model,
         graph,
         groups,
@@ -128,12 +147,14 @@ def prune(
     control = None
     if recover != "none":
         say("recovering accuracy")
-        images = calibration_images(data or ())
-        run_recovery(small, images, recover)
+        origin = Origin(graph, groups, plan, dense, device, seed)
+        run_recovery(small, images, recover, origin)
         control = run_recovery(private_copy(model), images, recover)
     settings = {
         "saliency": saliency,
         "saliency_images": None if looked_at is None else sum(len(b[0]) for b in looked_at),
+        "calibration_images": sum(len(batch) for batch in images) or None,
+        "calibration_notes": [] if dense is None else list(dense.moments.notes),
         "recover": recover,
         "method": method,
         "align": align,

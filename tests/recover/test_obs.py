@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import psvit
 from psvit.calibrate import Compensator
 from psvit.errors import DataError
 from psvit.groups import make_plan
@@ -52,6 +53,31 @@ def test_the_constant_is_what_re_estimating_the_mean_would_find() -> None:
     now = after["second.0.weight"].flatten(1) @ part.mean[0][kept]
     moved = after["second.1.running_mean"] - before["second.1.running_mean"]
     torch.testing.assert_close(moved, now - dense, rtol=0, atol=1e-12)
+
+
+def test_pruning_with_compensation_needs_no_labels_and_leaves_the_model_alone() -> None:
+    net = ready(Spikes, channels=2)
+    before = {k: v.clone() for k, v in net.model.state_dict().items()}
+    result = psvit.prune(
+        net.model,
+        net.images[0],
+        {"params": 0.3},
+        saliency="obs",
+        data=net.images,
+        recover="obs",
+    )
+    assert all(torch.equal(v, before[k]) for k, v in net.model.state_dict().items())
+    assert result.control is not None
+    assert all(torch.equal(v, before[k]) for k, v in result.control.state_dict().items())
+    assert result.settings["recover"] == "obs"
+    plain = psvit.prune(net.model, net.images[0], {"params": 0.3}, saliency="obs", data=net.images)
+    assert result.plan.keep == plain.plan.keep
+    dense = outputs(net.model, net)
+    errors = [
+        float((outputs(model, net) - dense).square().mean())
+        for model in (result.model, plain.model)
+    ]
+    assert errors[0] < errors[1]
 
 
 def test_images_that_are_not_finite_leave_the_model_alone() -> None:

@@ -48,19 +48,23 @@ def compensate(
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
     found: dict[str, torch.Tensor] = {}
     for consumer in consumers:
-        parts = moments.parts.get(consumer.weight)
         lost = consumer.lost(removal)
-        if parts is None or not bool(lost.any()) or bool(lost.all()):
+        if not is_refitted(consumer, moments, lost):
             continue
         old = tensors[consumer.weight].detach()
-        weight, constant = refit(consumer, parts, old, lost, ridge)
+        weight, constant = refit(consumer, moments.parts[consumer.weight], old, lost, ridge)
         found[consumer.weight] = weight.to(old)
-        target = consumer.bias or (consumer.norm and f"{consumer.norm}.running_mean")
-        if target:
+        target = consumer.absorber
+        if target is not None:
             before = tensors[target].detach()
             sign = 1.0 if consumer.bias else -1.0
             found[target] = (before.double().cpu() + sign * constant).to(before)
     return found
+
+
+def is_refitted(consumer: Consumer, moments: Moments, lost: torch.Tensor) -> bool:
+    """Whether compensation changes a consumer: it loses columns, keeps some, and was looked at."""
+    return consumer.weight in moments.parts and bool(lost.any()) and not bool(lost.all())
 
 
 def refit(

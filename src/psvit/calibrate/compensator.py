@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from psvit.calibrate.compensate import RIDGE, compensate
+from psvit.calibrate.compensate import RIDGE, compensate, is_refitted
 from psvit.calibrate.consumers import Consumer, list_consumers
 from psvit.calibrate.moments import Moments, Progress, collect
 from psvit.calibrate.products import list_products
@@ -24,6 +24,14 @@ class Compensator:
     consumers: tuple[Consumer, ...]
     moments: Moments
     ridge: float = RIDGE
+
+    def changed(self, removal: Removal) -> tuple[str, ...]:
+        """The names of what ``values`` gives, without solving for it."""
+        found: list[str] = []
+        for consumer in self.consumers:
+            if is_refitted(consumer, self.moments, consumer.lost(removal)):
+                found += [consumer.weight, *filter(None, [consumer.absorber])]
+        return tuple(found)
 
     def values(self, removal: Removal) -> dict[str, torch.Tensor]:
         """New values of tensors of the unpruned model; see ``psvit.calibrate.compensate``."""

@@ -65,6 +65,12 @@ class Consumer:
         return self.weight.removesuffix(".weight") or "the model"
 
     @property
+    def absorber(self) -> str | None:
+        """The tensor that takes up a constant: the bias, or the norm's running mean (negated)."""
+        mean = None if self.norm is None else f"{self.norm}.running_mean"
+        return self.bias or mean
+
+    @property
     def absorbs(self) -> bool:
         """Whether the fit may have a constant term."""
         return self.bias is not None or self.norm is not None

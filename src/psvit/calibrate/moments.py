@@ -9,6 +9,7 @@ their moments.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,7 +66,7 @@ class Moments:
     """By consumer (``Consumer.weight``) its parts, which cover every column once, and its rows.
 
     ``products``: by group the ``[C, C]`` matrix S of ``psvit.calibrate.products``, an image.
-    ``images``: how many were run. ``notes``: what fell short, in words.
+    ``images``: how many were run, ``digest`` a hash of them. ``notes``: what fell short, in words.
     """
 
     parts: Mapping[str, tuple[Part, ...]]
@@ -73,6 +74,7 @@ class Moments:
     products: Mapping[int, torch.Tensor]
     images: int
     notes: tuple[str, ...] = ()
+    digest: str = ""
 
 
 def collect(
@@ -116,7 +118,8 @@ def collect(
         for consumer in tally.consumers:
             parts[consumer.weight], rows[consumer.weight] = made, tally.rows
     notes += _few_rows(tallies.values(), total)
-    return Moments(parts, rows, _by_group(gathered, total), total, tuple(notes))
+    shared = _by_group(gathered, total)
+    return Moments(parts, rows, shared, total, tuple(notes), _digest(batches))
 
 
 def can_lose(consumer: Consumer) -> bool:
@@ -346,6 +349,14 @@ def _few_rows(tallies: Iterable[_Tally], images: int) -> list[str]:
         f"{worst.width:,} inputs ({len(few)} such layer{'s' * (len(few) > 1)}): "
         "the fit leans on its ridge there, more images would help"
     ]
+
+
+def _digest(batches: Iterable[Sequence[torch.Tensor]]) -> str:
+    total = hashlib.sha256()
+    for x in (x for batch in batches for x in batch):
+        total.update(f"{x.dtype} {list(x.shape[1:])}".encode())
+        total.update(x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()[:16]
 
 
 def _inputs(batch: Any, inputs: int) -> list[torch.Tensor]:

@@ -19,9 +19,13 @@ from psvit.errors import OptionError
 from psvit.recover.bn import reestimate
 from psvit.recover.obs import compensated
 from psvit.recover.origin import Origin as Origin
+from psvit.recover.origin import cut as cut
 
 IMAGES = 1024
 """Training images that a recovery looks at."""
+
+COMPENSATED = frozenset({"obs"})
+"""Recoveries that refit weights: a sensitivity analysis for them measures compensated models."""
 
 Recovery = Callable[[nn.Module, Sequence[torch.Tensor], Origin | None], int]
 """Changes a model in place, given batches of images and what it was cut from (None: it is dense).
@@ -50,6 +54,11 @@ def recover(
     check_recovery(method, images)
     RECOVERIES[method](model, list(images), origin)
     return model
+
+
+def default_saliency(recover: str) -> str:
+    """The ranking that goes with a recovery, if no other is named: obs chooses for refitting."""
+    return "obs" if recover in COMPENSATED else "l1"
 
 
 def check_recovery(method: str, data: Iterable[Any] | None) -> None:

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from psvit.calibrate import Compensator
-from psvit.groups import removal_of
+from psvit.groups import make_plan, removal_of
 from psvit.records import Graph, Groups, Plan, Removal
+from psvit.rewrite import rewrite
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +51,17 @@ class Origin:
         for dim, kept in keep.items():
             value = value.index_select(int(dim), torch.tensor(kept, device=value.device))
         return value
+
+
+def cut(
+    graph: Graph, groups: Groups, removal: Removal, dense: Compensator | None = None
+) -> nn.Module:
+    """The smaller model without these channels; compensated by ``dense``, if it is given."""
+    plan = make_plan(graph, groups, removal)
+    small = rewrite(graph, plan)
+    if dense is not None:
+        Origin(graph, groups, plan).put(small, dense.values(removal))
+    return small
 
 
 def _cut_grouped(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from psvit.calibrate import Compensator
 from psvit.capture.copying import private_copy
 from psvit.cost import Meter
 from psvit.errors import DataError, ModelError
@@ -25,7 +26,7 @@ from psvit.sensitivity.prefix import Prefix
 from psvit.sensitivity.program import Program, first_reader, prepare_program, run, safe_start
 from psvit.sensitivity.sample import Sample
 from psvit.sensitivity.trials import Trial
-from psvit.sensitivity.zeroing import Edit, edits_of, zeroed
+from psvit.sensitivity.zeroing import Edit, edits_of, replaced, zeroed
 
 SAVED: Mapping[str, Callable[[Figures], float | None]] = {
     "memory": lambda figures: figures.memory_bytes,
@@ -58,11 +59,15 @@ class Bench:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A trial, what it zeroes, and the position from which the model has to be run again."""
+    """A trial, what it zeroes, and the position from which the model has to be run again.
+
+    ``compensator``: what refits the weights that lose inputs, if anything does.
+    """
 
     trial: Trial
     edits: tuple[Edit, ...]
     start: int
+    compensator: Compensator | None = None
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -108,17 +113,25 @@ def set_up(graph: Graph, meter: Meter, sample: Sample, seed: int, device: torch.
     )
 
 
-def job_of(bench: Bench, groups: Groups, trial: Trial) -> Job:
-    """Where a trial has to start, and what it zeroes."""
-    edits = edits_of(bench.program.root, groups.labels, trial.plan)
-    reader = first_reader(bench.program, [edit.tensor for edit in edits])
-    return Job(trial, edits, safe_start(bench.program, reader))
+def job_of(
+    bench: Bench, groups: Groups, trial: Trial, compensator: Compensator | None = None
+) -> Job:
+    """Where a trial has to start, and what it changes."""
+    root = bench.program.root
+    edits = edits_of(root, groups.labels, trial.plan)
+    tensors = dict(root.named_parameters()) | dict(root.named_buffers())
+    names = () if compensator is None else compensator.changed(trial.removal)
+    changed = [edit.tensor for edit in edits] + [tensors[name] for name in names]
+    reader = first_reader(bench.program, changed)
+    return Job(trial, edits, safe_start(bench.program, reader), compensator)
 
 
 def measure(bench: Bench, job: Job, ran: Callable[[int], None]) -> Point:
     """The effect of one removal. ``ran`` is told the number of images after each forward."""
     activity, logs = Activity(), []
-    with zeroed(job.edits):
+    compensator = job.compensator
+    values = {} if compensator is None else compensator.values(job.trial.removal)
+    with replaced(bench.program.root, values), zeroed(job.edits):
         for batch, images in enumerate(bench.sample.images):
             logs.append(_outputs(bench.program, bench.prefix, batch, job.start, activity))
             ran(len(images))

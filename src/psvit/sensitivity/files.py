@@ -93,9 +93,17 @@ def read_curves(path: Path, graph: Graph | None = None, data: str | None = None)
 
 
 def check_curves(
-    curves: Curves, graph: Graph, data: str | None = None, where: str = "the sensitivity analysis"
+    curves: Curves,
+    graph: Graph,
+    data: str | None = None,
+    where: str = "the sensitivity analysis",
+    *,
+    compensated: bool | None = None,
 ) -> None:
-    """Raise PlanError unless an analysis is of this model with these weights (and this data)."""
+    """Raise PlanError unless an analysis is of this model with these weights (and this data).
+
+    ``compensated``: whether its points have to be measured with compensation; None: either way.
+    """
     own = fingerprint(graph)
     again = "run `psvit sensitivity` on this model"
     if curves.fingerprint != own:
@@ -105,6 +113,13 @@ def check_curves(
         )
     if curves.settings.get("weights") != weights_hash(graph):
         raise PlanError(f"{where} is of this model with other weights: {again}")
+    recover = curves.settings.get("recover", "none")
+    if compensated is not None and (recover != "none") != compensated:
+        wanted = "obs" if compensated else "none"
+        raise PlanError(
+            f"{where} was made with --recover {recover}, and says little about models recovered "
+            f"otherwise: run `psvit sensitivity --recover {wanted}`"
+        )
     found = curves.settings.get("data")
     if data is not None and found != data:
         raise PlanError(

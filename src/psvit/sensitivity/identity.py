@@ -12,6 +12,7 @@ from psvit.records import Graph
 from psvit.sensitivity.trials import Trials
 
 HASHES = {
+    "calibration": "the calibration images of its compensation differ",
     "weights": "the weights of the model differ",
     "images": "the images or labels differ (or come in another order)",
     "channels": "other channels are chosen (the saliency or psvit has changed)",

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from psvit.calibrate import Compensator
 from psvit.cost import Meter, prepare
 from psvit.errors import ModelError
 from psvit.groups import fingerprint
@@ -38,6 +39,7 @@ def sensitivity(
     device: str | torch.device = "cpu",
     settings: Mapping[str, Any] | None = None,
     meter: Meter | None = None,
+    compensator: Compensator | None = None,
 ) -> Curves:
     """For each tie of groups and each ratio: the effect of pruning it alone, and what it saves.
 
@@ -51,10 +53,13 @@ def sensitivity(
     analysis goes on from it, and it stays. ``progress`` hears of images run and to run.
     ``settings``: more to keep in ``Curves.settings``, such as the names of data and saliency.
     ``meter``: what prices removals, if not ``psvit.cost.prepare(graph, groups)``: one that has
-    seen the model fire knows SOPs and energy too.
+    seen the model fire knows SOPs and energy too. ``compensator``: every point is measured after
+    the channels that stay have been refitted by it (``psvit.calibrate``), else as it is cut;
+    ``Curves.settings`` says which, under "recover".
 
     The model is not touched, and the random state is restored. Points are measured on the
-    unpruned model with zeroed slices, and run only from the first layer that changed.
+    unpruned model with zeroed slices (and refitted weights), and run only from the first layer
+    that changed.
     Raises OptionError, DataError and ModelError for input that cannot be used, PlanError for a
     journal of another analysis, OutputError if it cannot be written.
     """
@@ -78,6 +83,8 @@ def sensitivity(
         "channels": channels_hash(trials),
         "units": list(saved_between(meter.measure({}), meter.measure({}))),
         "left_out": list(trials.left_out),
+        "recover": "none" if compensator is None else "obs",
+        "calibration": None if compensator is None else compensator.moments.digest,
     }
     place = torch.device(device)
     with (
@@ -87,7 +94,9 @@ def sensitivity(
     ):
         bench = set_up(graph, meter, sample, seed, place)
         todo = [t for t in trials.items if (t.tie, t.removed) not in done.done]
-        jobs = sorted((job_of(bench, groups, t) for t in todo), key=lambda job: job.order)
+        jobs = sorted(
+            (job_of(bench, groups, t, compensator) for t in todo), key=lambda job: job.order
+        )
         tell = _count(len(todo) * n, progress)
         for job in jobs:
             done.add(measure(bench, job, tell))

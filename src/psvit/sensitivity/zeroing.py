@@ -7,7 +7,7 @@ variances and learned divisors stay, as in ``psvit.rewrite.zeroed``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -57,6 +57,20 @@ def zeroed(edits: Sequence[Edit]) -> Iterator[None]:
     finally:
         for edit, data in zip(edits, before, strict=True):
             edit.tensor.copy_(data)
+
+
+@contextmanager
+def replaced(root: nn.Module, values: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Tensors of ``root`` have other ``values`` inside the block, and their own after it."""
+    tensors = dict(root.named_parameters()) | dict(root.named_buffers())
+    before = {name: tensors[name].detach().clone() for name in values}
+    try:
+        for name, value in values.items():
+            tensors[name].data.copy_(value)
+        yield
+    finally:
+        for name, value in before.items():
+            tensors[name].data.copy_(value)
 
 
 def _gone(size: int, kept: Sequence[int]) -> torch.Tensor:
