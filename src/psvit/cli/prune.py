@@ -81,8 +81,9 @@ def prune(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="How channels are ranked: l1, l2, bn, random. By default l1, but l2 for method "
-            "primesvt, and as in FILE with --sensitivity.",
+            help="How channels are ranked: l1, l2, bn, random, or on --data rate, taylor, obs. By "
+            "default l1, but l2 for method primesvt, obs with --recover obs, and as in FILE with "
+            "--sensitivity.",
         ),
     ] = None,
     method: Annotated[
@@ -97,8 +98,9 @@ def prune(
         str,
         typer.Option(
             metavar="NAME",
-            help="How accuracy is brought back: none, or bn, batch-norm statistics taken again on "
-            "training images (--data), without labels.",
+            help="How accuracy is brought back, on training images (--data) without labels: none; "
+            "bn, batch-norm statistics taken again; obs, weights refitted to the channels that "
+            "stay.",
         ),
     ] = "none",
     align: Annotated[int, typer.Option(metavar="N", help="Keep widths at multiples of N.")] = 1,

@@ -14,7 +14,7 @@ import torch
 
 from psvit.artefacts import save
 from psvit.artefacts.folder import CURVES, CURVES_TABLE, REPORT, WEIGHTS
-from psvit.cli.console import say, stages, watch
+from psvit.cli.console import note, say, stages, watch
 from psvit.cli.measuring import (
     latency_text,
     note_skipped,
@@ -196,6 +196,8 @@ def _print(result: Result, out: Path) -> None:
             f"the bound: {points_text(bound['accuracy_lost'])} lost on {bound['n']:,} training "
             f"images, with 95 % confidence at most {points_text(bound['at_most'])}"
         )
+    for line in result.settings.get("calibration_notes", ()):
+        note(line)
     say()
     say(f"written to  {out}/  ({WEIGHTS} {bytes_text((out / WEIGHTS).stat().st_size)})")
     say(f"look at it  {out / REPORT}")

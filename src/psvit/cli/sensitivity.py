@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from psvit.calibrate import calibrate
 from psvit.capture import capture
 from psvit.cli.console import note, reports, say, watch
 from psvit.cli.inputs import (
@@ -47,7 +48,9 @@ from psvit.data import Batches
 from psvit.errors import ModelError, OptionError, OutputError, PlanError
 from psvit.groups import find_groups
 from psvit.records import Graph, Groups
+from psvit.recover import IMAGES, calibration_images, default_saliency
 from psvit.report.tables import figure_table
+from psvit.saliency import check_saliency, obs_scores
 from psvit.saliency import saliency as score
 from psvit.sensitivity import check_grid, curves_to_json, read_curves, write_curves
 from psvit.sensitivity import sensitivity as analyse
@@ -67,8 +70,20 @@ def sensitivity(
     ] = "0.1,0.25,0.5,0.75",
     n: Annotated[int, typer.Option("--n", metavar="N", help="Images drawn at random.")] = 256,
     saliency: Annotated[
-        str, typer.Option(metavar="NAME", help="How channels are ranked: l1, l2, bn, random.")
-    ] = "l1",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How channels are ranked: l1, l2, bn, random, or on the images rate, taylor, obs. "
+            "By default l1, but obs with --recover obs.",
+        ),
+    ] = None,
+    recover: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="none, or obs: measure with weights refitted to the channels that stay.",
+        ),
+    ] = "none",
     no_labels: Annotated[
         bool, typer.Option("--no-labels", help="Measure no accuracy.", show_default=False)
     ] = False,
@@ -98,6 +113,9 @@ def sensitivity(
     goes on where it was when the same command runs again: FILE.journal keeps what is done.
     """
     ratios = parse_grid(grid)
+    check_refitting(recover)
+    saliency = saliency or default_saliency(recover)
+    check_saliency(saliency, data)
     if data is None:
         raise OptionError("nothing says what to analyse the model on: give --data DATA")
     if n < 2:
@@ -125,7 +143,16 @@ def sensitivity(
     check_fit(loaded, example, [train])
     graph = capture(loaded.model, example)
     groups = find_groups(graph)
-    scores = score(graph, groups, saliency, seed)
+    dense = None
+    if "obs" in (saliency, recover):
+        seen = options.open(data, "train", only=True, limit=IMAGES, shuffle=True)
+        with watch("looking at what every layer reads, images") as tick:
+            images = calibration_images(seen)
+            dense = calibrate(graph, groups, images, seed=seed, device=place, progress=tick)
+    if saliency == "obs" and dense is not None:
+        scores = obs_scores(dense)
+    else:
+        scores = score(graph, groups, saliency, seed, data=train, n=n, device=place)
     journal = out.with_name(out.name + ".journal")
     meter = _meter(graph, groups, train, n=n, seed=seed, device=place)
     with resumable(journal):
@@ -144,6 +171,7 @@ def sensitivity(
                 device=place,
                 settings={"data": data, "saliency": saliency},
                 meter=meter,
+                compensator=dense if recover == "obs" else None,
             )
         table = write_curves(curves, out)
     note_skipped(train)
@@ -152,10 +180,18 @@ def sensitivity(
     say(block_table(curves))
     say()
     say(layer_table(curves))
+    for line in () if dense is None else dense.moments.notes:
+        note(line)
     for line in curves.settings["left_out"]:
         note(f"not measured: {line}")
     say(f"\nwritten to  {out}  and  {table}")
     return jsonlib.loads(curves_to_json(curves)) if json else None
+
+
+def check_refitting(recover: str) -> None:
+    """Raise OptionError for a recovery that an analysis cannot measure its points with."""
+    if recover not in ("none", "obs"):
+        raise OptionError(f"--recover {recover}: an analysis is made with none or obs")
 
 
 def parse_grid(text: str) -> tuple[float, ...]:
