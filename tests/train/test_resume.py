@@ -201,6 +201,23 @@ def test_fewer_time_steps_need_a_model_that_has_some() -> None:
         fit(small_model(), small_data(), config)
 
 
+def test_leaky_neurons_have_another_time_constant_only_in_the_early_part() -> None:
+    class Leaky(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tau, self.body, self.seen = 2.0, small_model(), []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.seen.append(self.tau)
+            return self.body(x)
+
+    model = Leaky()
+    config = TrainConfig(epochs=3, batch=8, early_tau=1.4, early_share=0.4)
+    fit(model, small_data(), config)
+    assert model.seen == [1.4] * 6 + [2.0] * 9
+    assert model.tau == 2.0
+
+
 def test_channels_last_trains_the_same_model_and_leaves_no_trace() -> None:
     models = small_model(), small_model()
     for model, channels_last in zip(models, (False, True), strict=True):

@@ -35,6 +35,7 @@ _NUMBERS = {
     "bn_batches": "batches to measure batch-norm statistics on at the end, 0 to keep them",
     "log_steps": "steps to a line of the log, 0 for an epoch",
     "early_T": "time steps in the early part of training, 0 for the model's own",
+    "early_tau": "membrane time constant in the early part, 0 for the model's own",
     "early_size": "pixels a side of images in the early part, 0 for all",
     "early_share": "share of the steps that is the early part",
     "seed": "seed of the weights, the order and the augmentation",

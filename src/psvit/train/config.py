@@ -49,7 +49,8 @@ class TrainConfig:
     batches of plain training images (0: keep the running ones).
 
     ``early_share`` of the steps runs ``early_T`` time steps in place of the model's own, on
-    images shrunk to ``early_size`` pixels a side (0: as many, as large, as later). That is
+    images shrunk to ``early_size`` pixels a side, through neurons of the membrane time constant
+    ``early_tau`` (0: as many, as large, as slow as later; see ``psvit.train.timing``). That is
     cheaper by as much and costs little: the rest is enough to get used to all of them (smaller
     images first: Tan and Le, "EfficientNetV2", ICML 2021, section 4).
     ``channels_last`` is the order in memory that convolutions on CPUs are faster in.
@@ -67,6 +68,7 @@ class TrainConfig:
     bf16: bool = False
     channels_last: bool = False
     early_T: int = 0
+    early_tau: float = 0.0
     early_size: int = 0
     early_share: float = 0.0
     bn_batches: int = 0
@@ -85,6 +87,7 @@ class TrainConfig:
             "bn_batches": self.bn_batches,
             "log_steps": self.log_steps,
             "early_T": self.early_T,
+            "early_tau": self.early_tau,
             "early_size": self.early_size,
             "seed": self.seed,
         }
@@ -100,9 +103,9 @@ class TrainConfig:
             _require(0 <= value < 1, f"{name} is {value}, expected 0 or more, less than 1")
 
         _require(
-            bool(self.early_T or self.early_size) == bool(self.early_share),
-            f"early_T is {self.early_T}, early_size {self.early_size} and early_share "
-            f"{self.early_share}, expected a share with one of the others, or none",
+            bool(self.early_T or self.early_tau or self.early_size) == bool(self.early_share),
+            f"early_T is {self.early_T}, early_tau {self.early_tau}, early_size {self.early_size} "
+            f"and early_share {self.early_share}, expected a share with others, or none",
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -48,6 +48,11 @@ class Devices:
             tensor.detach().copy_(mean.view_as(tensor))
 
 
+def is_main() -> bool:
+    """Whether this process talks to people, where several were started together."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def find_devices(device: str | torch.device = "cpu") -> Devices:
     """``device``, or this process's own where several were started together.
 

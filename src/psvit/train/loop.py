@@ -32,7 +32,7 @@ from psvit.train.neuron import fast_neurons
 from psvit.train.progress import Status
 from psvit.train.randaugment import check_randaugment
 from psvit.train.score import Score
-from psvit.train.timing import time_steps
+from psvit.train.timing import time_constant, time_steps
 from psvit.train.weights import copied, lay_out, move_average, parameter_groups
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -237,6 +237,7 @@ class _Run:
         reset_state(self.model)
         with (
             time_steps(self.model, config.early_T if early else 0),
+            time_constant(self.model, config.early_tau if early else 0.0),
             torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16),
         ):
             logits = logits_of(self.model, images).float()

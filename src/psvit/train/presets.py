@@ -8,7 +8,7 @@ from types import MappingProxyType
 from psvit.train.config import Augment, TrainConfig
 
 _CIFAR10 = TrainConfig(
-    epochs=18,
+    epochs=28,
     batch=64,
     lr=2e-3,
     weight_decay=0.05,
@@ -16,8 +16,9 @@ _CIFAR10 = TrainConfig(
     bn_batches=200,
     channels_last=True,
     early_T=1,
+    early_tau=1.4,
     early_size=24,
-    early_share=0.8,
+    early_share=0.88,
     augment=Augment(crop=4, flip=True),
 )
 
@@ -34,6 +35,7 @@ PRESETS: Mapping[str, TrainConfig] = MappingProxyType(
         ),
         "spikformer-cifar10": _CIFAR10,
         "sdt-cifar10": _CIFAR10,
+        "meta-spikeformer-cifar10": _CIFAR10,
     }
 )
 
