@@ -23,6 +23,7 @@ from psvit.calibrate import calibrate
 from psvit.capture import capture
 from psvit.capture.copying import private_copy
 from psvit.cost import prepare, uncounted
+from psvit.evaluate import guessing
 from psvit.groups import find_groups, removal_of
 from psvit.guidance import Guide, Tick, find_guidance, ranking_images
 from psvit.records import Curves, Result, Source
@@ -32,8 +33,8 @@ from psvit.recover import (
     calibration_images,
     check_recovery,
     default_saliency,
+    recover_recorded,
 )
-from psvit.recover import recover as run_recovery
 from psvit.rewrite import rewrite
 from psvit.saliency import FROM_DATA, check_saliency, obs_scores
 from psvit.saliency import saliency as score
@@ -68,7 +69,8 @@ def prune(
     ``example_inputs``: e.g. images ``[B, C, H, W]`` with B >= 2. ``save``: unit (memory, params,
     macs, sops, energy) -> what to save, e.g. ``{"memory": 0.224, "params": "300k"}``; see
     ``psvit.allocate``. ``saliency``: if none is named, l2 for method primesvt, else obs with
-    recovery obs, else l1; taylor and rate look at ``n`` images of ``data``, obs at the first 1,024.
+    recovery obs, lsq or auto, else l1; taylor and rate look at ``n`` images of ``data``, obs at the
+    first 1,024.
     ``align``: widths are rounded to multiples of it.
 
     ``max_drop``: top-1 that may be lost, or ``min_accuracy``: that has to stay; fractions. With
@@ -82,9 +84,12 @@ def prune(
     goes on if it was killed. It stays.
 
     ``recover``: none; bn to re-estimate batch-norm statistics; obs to refit the weights that lose
-    inputs, in closed form, and then every smaller model that is looked at on the way is refitted
-    too (``curves`` have to be made so). Both look at the first 1,024 images of ``data``, without
-    labels or gradients; the same is done to a copy of the unpruned model (``Result.control``).
+    inputs, in closed form; lsq to fit layer by layer on the inputs that the pruned model has; auto
+    to try all three and keep what helps on images held out (``Result.measured["recovery"]`` says
+    what each step did). With the last three every smaller model that is looked at on the way is
+    refitted as by obs (``curves`` have to be made so). All look at the first 1,024 images of
+    ``data``, without labels or gradients; the same is done to a copy of the unpruned model
+    (``Result.control``).
 
     ``source``: how to build the original again, so that
     ``psvit.save`` writes a folder that loads by itself. ``progress`` is told each stage's name.
@@ -144,12 +149,16 @@ def prune(
     say("cutting the model")
     small = rewrite(graph, plan)
     remember(small, replace(plan, source=source), pruned_from=model)
-    control = None
+    control, measured = None, {}
     if recover != "none":
         say("recovering accuracy")
         origin = Origin(graph, groups, plan, dense, device, seed)
-        run_recovery(small, images, recover, origin)
-        control = run_recovery(private_copy(model), images, recover)
+        record = recover_recorded(small, images, recover, origin)
+        control = private_copy(model)
+        recover_recorded(control, images, recover, None)
+        warning = guessing(control, data or (), device)
+        notes = (*record.notes, warning) if warning else record.notes
+        measured["recovery"] = replace(record, notes=notes).to_dict()
     settings = {
         "saliency": saliency,
         "saliency_images": None if looked_at is None else sum(len(b[0]) for b in looked_at),
@@ -167,7 +176,8 @@ def prune(
     }
     removal = removal_of(graph, plan)
     check = guidance.measure_drop
-    measured = {} if check is None else {"bound": check.evidence(removal)}
+    if check is not None:
+        measured["bound"] = check.evidence(removal)
     meter = guidance.meter or prepare(graph, groups)
     return Result(
         model=small,

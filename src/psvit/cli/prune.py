@@ -52,6 +52,7 @@ from psvit.cli.options import (
     parse_max_drop,
 )
 from psvit.cli.run import Choice, prune_and_save
+from psvit.cli.teacher import weights_of
 from psvit.data import Batches
 from psvit.errors import OptionError
 from psvit.guidance import images_needed
@@ -82,8 +83,8 @@ def prune(
         typer.Option(
             metavar="NAME",
             help="How channels are ranked: l1, l2, bn, random, or on --data rate, taylor, obs. By "
-            "default l1, but l2 for method primesvt, obs with --recover obs, and as in FILE with "
-            "--sensitivity.",
+            "default l1, but l2 for method primesvt, obs with --recover obs, lsq or auto, and as "
+            "in FILE with --sensitivity.",
         ),
     ] = None,
     method: Annotated[
@@ -100,7 +101,7 @@ def prune(
             metavar="NAME",
             help="How accuracy is brought back, on training images (--data) without labels: none; "
             "bn, batch-norm statistics taken again; obs, weights refitted to the channels that "
-            "stay.",
+            "stay; lsq, layer by layer; auto, of these what helps.",
         ),
     ] = "none",
     align: Annotated[int, typer.Option(metavar="N", help="Keep widths at multiples of N.")] = 1,
@@ -178,7 +179,11 @@ def prune(
         device=place,
         train=None if data is None else guide_images(options, data, only=only, n=n),
         curves=curves,
-        settings={"model": model, **data_settings(options, data, eval_data)},
+        settings={
+            "model": model,
+            "checkpoint": weights_of(loaded, checkpoint),
+            **data_settings(options, data, eval_data),
+        },
     )
     return result if json else None
 

@@ -31,7 +31,7 @@ from psvit.prune import prune
 from psvit.records import Curves, InputSpec, Result
 from psvit.report.page import render
 from psvit.report.rebuild import report_data
-from psvit.report.tables import figures_table, widths_table
+from psvit.report.tables import figures_table, recovery_table, widths_table
 from psvit.report.units import bytes_text, percent_text, plural, points_text
 from psvit.sensitivity import curves_to_csv, curves_to_json
 
@@ -196,7 +196,12 @@ def _print(result: Result, out: Path) -> None:
             f"the bound: {points_text(bound['accuracy_lost'])} lost on {bound['n']:,} training "
             f"images, with 95 % confidence at most {points_text(bound['at_most'])}"
         )
-    for line in result.settings.get("calibration_notes", ()):
+    recovery = result.measured.get("recovery", {})
+    if recovery.get("steps"):
+        say(recovery_table(recovery))
+    for line in dict.fromkeys(
+        [*result.settings.get("calibration_notes", ()), *recovery.get("notes", ())]
+    ):
         note(line)
     say()
     say(f"written to  {out}/  ({WEIGHTS} {bytes_text((out / WEIGHTS).stat().st_size)})")

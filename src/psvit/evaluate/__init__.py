@@ -3,6 +3,7 @@
 from psvit.evaluate.accuracy import Accuracy as Accuracy
 from psvit.evaluate.accuracy import accuracy as accuracy
 from psvit.evaluate.accuracy import right_images as right_images
+from psvit.evaluate.chance import guessing as guessing
 from psvit.evaluate.latency import Latency as Latency
 from psvit.evaluate.latency import compare_latency as compare_latency
 from psvit.evaluate.latency import latency as latency

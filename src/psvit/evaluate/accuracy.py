@@ -6,7 +6,7 @@ T steps, B batch, K classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,11 +22,15 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Images classified correctly, out of `n`; `correct_top5` only with ten classes or more."""
+    """Images classified correctly, out of `n`; `correct_top5` only with ten classes or more.
+
+    `classes`: how many the model tells apart.
+    """
 
     correct: int
     n: int
     correct_top5: int | None = None
+    classes: int = field(default=0, compare=False)
 
     @property
     def top1(self) -> float:
@@ -62,7 +66,7 @@ def accuracy(
     """
     hits, classes = _guesses(model, loader, torch.device(device), progress)
     in_five = int(hits.any(1).sum()) if classes >= 10 else None
-    return Accuracy(int(hits[:, 0].sum()), len(hits), in_five)
+    return Accuracy(int(hits[:, 0].sum()), len(hits), in_five, classes)
 
 
 def right_images(

@@ -16,26 +16,31 @@ import torch
 from torch import nn
 
 from psvit.errors import OptionError
+from psvit.recover.auto import auto
 from psvit.recover.bn import reestimate
+from psvit.recover.lsq import refitted
 from psvit.recover.obs import compensated
 from psvit.recover.origin import Origin as Origin
 from psvit.recover.origin import cut as cut
+from psvit.recover.record import Record as Record
 
 IMAGES = 1024
 """Training images that a recovery looks at."""
 
-COMPENSATED = frozenset({"obs"})
+COMPENSATED = frozenset({"obs", "lsq", "auto"})
 """Recoveries that refit weights: a sensitivity analysis for them measures compensated models."""
 
-Recovery = Callable[[nn.Module, Sequence[torch.Tensor], Origin | None], int]
+Recovery = Callable[[nn.Module, Sequence[torch.Tensor], Origin | None], Record]
 """Changes a model in place, given batches of images and what it was cut from (None: it is dense).
 
-Returns how many images it has used."""
+Returns how many images it has used, and what else there is to say."""
 
 RECOVERIES: Mapping[str, Recovery] = {
-    "none": lambda model, images, origin: 0,
-    "bn": lambda model, images, origin: reestimate(model, images),
-    "obs": compensated,
+    "none": lambda model, images, origin: Record(0),
+    "bn": lambda model, images, origin: Record(reestimate(model, images)),
+    "obs": lambda model, images, origin: Record(compensated(model, images, origin)),
+    "lsq": refitted,
+    "auto": auto,
 }
 
 
@@ -49,11 +54,18 @@ def recover(
 
     ``method``: a key of ``RECOVERIES``. ``origin``: the dense model and the plan that the model
     was cut by; None for a dense model, a control. Raises OptionError for another method, and what
-    the method raises: see ``psvit.recover.bn`` and ``psvit.recover.obs``.
+    the method raises: see its file in ``psvit.recover``.
     """
-    check_recovery(method, images)
-    RECOVERIES[method](model, list(images), origin)
+    recover_recorded(model, images, method, origin)
     return model
+
+
+def recover_recorded(
+    model: nn.Module, images: Iterable[torch.Tensor], method: str, origin: Origin | None
+) -> Record:
+    """As ``recover``; returns what was done."""
+    check_recovery(method, images)
+    return RECOVERIES[method](model, list(images), origin)
 
 
 def default_saliency(recover: str) -> str:

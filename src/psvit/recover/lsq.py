@@ -30,6 +30,8 @@ from psvit.errors import ModelError
 from psvit.groups import make_plan
 from psvit.records import Graph, Groups, Removal
 from psvit.recover.least_squares import RIDGE, Sums, solve
+from psvit.recover.origin import Origin
+from psvit.recover.record import Record
 from psvit.sensitivity.prefix import Prefix
 from psvit.sensitivity.program import (
     Program,
@@ -111,6 +113,25 @@ def lsq(
             _zero(edits)
         tensors = _tensors(copy)
         return Fit({name: tensors[name].clone().cpu() for name in changed}, tuple(notes))
+
+
+def refitted(model: nn.Module, images: Sequence[torch.Tensor], origin: Origin | None) -> Record:
+    """Fit ``model``, which was cut as ``origin`` says, in place.
+
+    Without an origin it is a dense model, a control: nothing was lost, and nothing changes.
+    """
+    if origin is None:
+        return Record(0)
+    fit = lsq(
+        origin.graph,
+        origin.groups,
+        origin.removal,
+        images,
+        seed=origin.seed,
+        device=origin.device,
+    )
+    origin.put(model, fit.tensors)
+    return Record(sum(len(batch) for batch in images), notes=fit.notes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,9 @@ They fit 80 columns: long names fold, numbers never do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -103,6 +104,31 @@ def widths_table(widths: Iterable[Width]) -> Table:
         kept = percent_text(width.after / max(width.before, 1))
         table.add_row(width.name, width.role, str(width.before), str(width.after), kept)
     return table
+
+
+def recovery_table(recovery: Mapping[str, Any]) -> Table:
+    """The steps of recovery auto, from what metrics.json says of it."""
+    table = _table()
+    table.add_column("recovery")
+    for title in (f"KL on {recovery['held_out']:,} held out", "after", "kept", "seconds"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in recovery_rows(recovery):
+        table.add_row(*row)
+    return table
+
+
+def recovery_rows(recovery: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """Step, KL divergence before and after, whether it was kept, seconds."""
+    return [
+        (
+            one["step"] + (", then bn" if one["bn"] and one["step"] != "bn" else ""),
+            f"{one['kl_before']:.4f}",
+            f"{one['kl_after']:.4f}",
+            "yes" if one["kept"] else "no",
+            f"{one['seconds']:.1f}",
+        )
+        for one in recovery["steps"]
+    ]
 
 
 def savings_table(savings: Iterable[Saving]) -> Table:

@@ -1,0 +1,130 @@
+"""Recovery auto: judged on held-out images, a step that hurts leaves no trace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from psvit.capture.copying import private_copy
+from psvit.errors import DataError, ModelError
+from psvit.groups import make_plan
+from psvit.outputs import kl_per_image, predict
+from psvit.recover import Origin
+from psvit.recover.auto import STEPS, auto, split
+from psvit.recover.bn import reestimate
+from psvit.recover.lsq import Fit
+from psvit.rewrite import rewrite
+from tests.calibrate.nets import Ready, Spikes, ready
+from tests.zoo.case import float64
+
+
+@pytest.fixture(scope="module")
+def net() -> Ready:
+    return ready(Spikes, channels=2)
+
+
+@pytest.fixture(scope="module")
+def images() -> list[Tensor]:
+    draw = torch.Generator().manual_seed(5)
+    return list(torch.rand(4, 40, 2, 6, 6, generator=draw, dtype=torch.float64))
+
+
+def origin_of(net: Ready) -> Origin:
+    first, second = net.group("first.0.weight:0").id, net.group("second.0.weight:0").id
+    plan = make_plan(net.graph, net.groups, {first: [1, 4, 6, 7], second: [0, 2, 5, 7, 9, 11]})
+    return Origin(net.graph, net.groups, plan)
+
+
+def held_kl(net: Ready, model: nn.Module, images: Sequence[Tensor]) -> float:
+    """Worked out anew: from the dense model with statistics of the first three batches."""
+    dense = private_copy(net.model)
+    reestimate(dense, images[:3])
+    pairs = [predict(m, [(images[3],)]) for m in (dense, model)]
+    return float(kl_per_image(*pairs).mean())
+
+
+def test_the_divergence_only_falls_and_is_what_the_record_says(
+    net: Ready, images: list[Tensor]
+) -> None:
+    origin = origin_of(net)
+    small = rewrite(origin.graph, origin.plan)
+    none = held_kl(net, small, images)
+    record = auto(small, images, origin)
+    assert [one.step for one in record.steps] == ["bn", "obs", "lsq"]
+    assert (record.images, record.held_out) == (120, 40)
+    assert record.steps[0].kl_before == pytest.approx(none, rel=1e-9)
+    least = none
+    for one in record.steps:
+        assert one.kl_before == least
+        assert one.kept == (one.kl_after < least)
+        least = min(least, one.kl_after)
+    assert held_kl(net, small, images) == pytest.approx(least, rel=1e-9)
+    assert least < none
+    assert any(one.kept for one in record.steps[1:])
+    assert json.loads(json.dumps(record.to_dict()))["steps"][0]["step"] == "bn"
+
+
+def worse(origin: Origin, start: Mapping[str, Tensor], images: Sequence[Tensor]) -> Fit:
+    weight = origin.graph.module.get_parameter("head.weight").detach()
+    return Fit({"head.weight": -9 * weight}, ("it is worse",))
+
+
+def test_a_step_that_hurts_leaves_no_trace(net: Ready, images: list[Tensor]) -> None:
+    origin = origin_of(net)
+    plain, tried = (rewrite(origin.graph, origin.plan) for _ in range(2))
+    auto(plain, images, origin, {})
+    record = auto(tried, images, origin, {"worse": worse})
+    assert [one.kept for one in record.steps if one.step == "worse"] == [False]
+    assert record.steps[-1].kl_after > record.steps[-1].kl_before
+    assert record.notes == ("it is worse",)
+    for name, value in plain.state_dict().items():
+        assert torch.equal(tried.state_dict()[name], value), name
+
+
+def test_fits_see_no_held_out_image_and_start_from_what_was_kept(
+    net: Ready, images: list[Tensor]
+) -> None:
+    origin, seen = origin_of(net), {}
+
+    def look(origin: Origin, start: Mapping[str, Tensor], given: Sequence[Tensor]) -> Fit:
+        seen.update(images=list(given), start=dict(start))
+        return Fit(start)
+
+    steps = {"obs": STEPS["obs"], "look": look}
+    record = auto(rewrite(origin.graph, origin.plan), images, origin, steps)
+    assert torch.equal(torch.cat(seen["images"]), torch.cat(images[:3]))
+    kept = {one.step: one.kept for one in record.steps}
+    assert kept["obs"]
+    assert bool(seen["start"])
+    assert not kept["look"]  # no better is not good enough
+
+
+def test_a_step_that_the_model_does_not_allow_is_left_out(net: Ready, images: list[Tensor]) -> None:
+    def refuse(origin: Origin, start: Mapping[str, Tensor], given: Sequence[Tensor]) -> Fit:
+        raise ModelError("not this one")
+
+    origin = origin_of(net)
+    record = auto(rewrite(origin.graph, origin.plan), images, origin, {"new": refuse})
+    assert record.notes == ("recovery new is left out: not this one",)
+
+
+def test_a_dense_model_gets_new_statistics_alone(net: Ready, images: list[Tensor]) -> None:
+    one, other = private_copy(net.model), private_copy(net.model)
+    assert auto(one, images, None).images == reestimate(other, images[:3])
+    for name, value in other.state_dict().items():
+        assert torch.equal(one.state_dict()[name], value)
+
+
+def test_images_are_split_whatever_their_batches() -> None:
+    whole = torch.arange(8.0)[:, None]
+    for batches in ([whole], list(whole.split(2)), list(whole.split(4)), [whole[:1], whole[1:]]):
+        fitted, held = split(batches)
+        assert torch.equal(torch.cat([*fitted, *held]), whole)
+        assert fitted
+        assert held
+    with pytest.raises(DataError, match="at least 2"), float64():
+        split([whole[:1]])
