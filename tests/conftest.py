@@ -35,5 +35,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         law = item.originalname  # type: ignore[attr-defined]
         small = not any(f"/{part}/" in item.path.as_posix() for part in SAMPLED)
         sampled = small or law in EVERYDAY or zlib.crc32(f"{law} {name}".encode()) % 4 == 0
-        if not sampled or (name.startswith("sj_") and name.endswith("_t4")):
+        if not sampled or (name.startswith(("sj_", "sdt_")) and name.endswith("_t4")):
             item.add_marker(pytest.mark.thorough)

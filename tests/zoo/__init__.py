@@ -9,6 +9,7 @@ from tests.zoo import (
     attention,
     attention_kernels,
     convolutions,
+    families,
     norms,
     parameters,
     published,
@@ -28,6 +29,7 @@ THEMES = (
     tokens,
     python,
     published,
+    families,
 )
 PUBLISHED: dict[str, Case] = published.CASES
 ZOO: dict[str, Case] = {name: case for theme in THEMES for name, case in theme.CASES.items()}

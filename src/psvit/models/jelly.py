@@ -14,7 +14,7 @@ from torch import nn
 from psvit.errors import MissingExtra, ModelError
 
 try:
-    from spikingjelly.activation_based import functional
+    from spikingjelly.activation_based import functional, neuron
     from spikingjelly.activation_based.model.maxformer import MaxFormer
     from spikingjelly.activation_based.model.qkformer import QKFormer
     from spikingjelly.activation_based.model.spike_driven_transformer import (
@@ -29,6 +29,12 @@ except ImportError as error:
 
 _NEURON: dict[str, Any] = {"tau": 2.0, "detach_reset": True}
 """What the papers train with; SpikingJelly's LIFNode lets gradients through the reset."""
+
+
+def lif(threshold: float = 1.0) -> nn.Module:
+    """A layer of LIF neurons as the papers train with: ``[T, *]`` -> spikes ``[T, *]``."""
+    node: nn.Module = neuron.LIFNode(v_threshold=threshold, step_mode="m", **_NEURON)
+    return node
 
 
 def spikformer(

@@ -48,6 +48,9 @@ class ModelEntry:
 
 
 _JELLY = "psvit.models.jelly"
+_META = "psvit.models.meta_spikeformer"
+_INTEGER = "psvit.models.e_spikeformer"
+_IMAGENET = ((1, 3, 224, 224), 1000, None, "imagenet")
 
 _ENTRIES = (
     ModelEntry(
@@ -77,6 +80,51 @@ _ENTRIES = (
         10,
         "parquet:GLOB",
         "cifar10",
+    ),
+    ModelEntry(
+        "meta-spikeformer-cifar10",
+        f"{_META}:meta_spikeformer_cifar10",
+        "Meta-SpikeFormer (SDT-v2) of 0.66M parameters for CIFAR-10, 64 tokens",
+        (1, 3, 32, 32),
+        10,
+        "parquet:GLOB",
+        "cifar10",
+    ),
+    ModelEntry(
+        "meta-spikeformer-15m",
+        f"{_META}:meta_spikeformer_15m",
+        "Meta-SpikeFormer (SDT-v2), 15.1M parameters, takes the authors' checkpoints, untrained",
+        *_IMAGENET,
+    ),
+    ModelEntry(
+        "meta-spikeformer-31m",
+        f"{_META}:meta_spikeformer_31m",
+        "Meta-SpikeFormer (SDT-v2), 31.3M parameters, takes the authors' checkpoints, untrained",
+        *_IMAGENET,
+    ),
+    ModelEntry(
+        "meta-spikeformer-55m",
+        f"{_META}:meta_spikeformer_55m",
+        "Meta-SpikeFormer (SDT-v2), 55.4M parameters, takes the authors' checkpoints, untrained",
+        *_IMAGENET,
+    ),
+    ModelEntry(
+        "e-spikeformer-5m",
+        f"{_INTEGER}:e_spikeformer_5m",
+        "E-SpikeFormer (SDT-v3), 5.1M parameters, takes the authors' checkpoints, untrained",
+        *_IMAGENET,
+    ),
+    ModelEntry(
+        "e-spikeformer-10m",
+        f"{_INTEGER}:e_spikeformer_10m",
+        "E-SpikeFormer (SDT-v3), 10.0M parameters, takes the authors' checkpoints, untrained",
+        *_IMAGENET,
+    ),
+    ModelEntry(
+        "e-spikeformer-19m",
+        f"{_INTEGER}:e_spikeformer_19m",
+        "E-SpikeFormer (SDT-v3), 19.0M parameters, takes the authors' checkpoints, untrained",
+        *_IMAGENET,
     ),
     ModelEntry(
         "spikformer",
