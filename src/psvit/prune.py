@@ -36,7 +36,7 @@ from psvit.recover import (
     recover_recorded,
 )
 from psvit.rewrite import rewrite
-from psvit.saliency import FROM_DATA, check_saliency, obs_scores
+from psvit.saliency import FROM_DATA, check_saliency, never_fired, obs_scores
 from psvit.saliency import saliency as score
 
 Progress = Callable[[str], None]
@@ -162,6 +162,7 @@ def prune(
     settings = {
         "saliency": saliency,
         "saliency_images": None if looked_at is None else sum(len(b[0]) for b in looked_at),
+        "never_fired": never_fired(groups, scores) if saliency == "rate" else None,
         "calibration_images": sum(len(batch) for batch in images) or None,
         "calibration_notes": [] if dense is None else list(dense.moments.notes),
         "recover": recover,

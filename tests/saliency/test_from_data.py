@@ -15,7 +15,7 @@ from psvit.errors import DataError, ModelError, OptionError
 from psvit.groups import make_plan
 from psvit.records import Graph, Group, Groups
 from psvit.rewrite import rewrite
-from psvit.saliency import FROM_DATA, saliency
+from psvit.saliency import FROM_DATA, never_fired, saliency
 from tests.calibrate.nets import Mixed, Ready, Spikes, ready
 from tests.zoo.case import float64
 from tests.zoo.wake import distance, outputs
@@ -191,6 +191,7 @@ def test_channels_that_never_fire_score_0_and_can_go(method: str) -> None:
     scores = saliency(net.graph, net.groups, method, data=net.images)[group.id]
     assert scores[[2, 7]].tolist() == [0, 0]
     assert int((scores == 0).sum()) < group.size
+    assert never_fired(net.groups, {g.id: scores[:0] for g in net.groups} | {group.id: scores}) == 2
     small = rewrite(net.graph, make_plan(net.graph, net.groups, {group.id: [2, 7]}))
     images = (torch.cat(net.images),)
     with torch.no_grad():

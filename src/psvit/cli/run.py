@@ -196,6 +196,9 @@ def _print(result: Result, out: Path) -> None:
             f"the bound: {points_text(bound['accuracy_lost'])} lost on {bound['n']:,} training "
             f"images, with 95 % confidence at most {points_text(bound['at_most'])}"
         )
+    silent = result.settings.get("never_fired")
+    if silent:
+        say(f"{plural(silent, 'channel')} never fired on the images that channels were ranked on")
     recovery = result.measured.get("recovery", {})
     if recovery.get("steps"):
         say(recovery_table(recovery))

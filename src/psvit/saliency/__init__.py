@@ -21,7 +21,7 @@ from psvit.saliency.l1 import l1
 from psvit.saliency.l2 import l2
 from psvit.saliency.obs import obs, obs_scores
 from psvit.saliency.random import random
-from psvit.saliency.rate import rate
+from psvit.saliency.rate import never_fired, rate
 from psvit.saliency.taylor import taylor
 from psvit.saliency.weights import Weights
 
@@ -89,6 +89,7 @@ __all__ = [
     "DataCriterion",
     "Weights",
     "check_saliency",
+    "never_fired",
     "obs_scores",
     "saliency",
 ]

@@ -37,6 +37,11 @@ def rate(graph: Graph, groups: Groups, calibration: Calibration) -> Scores:
         return table.split(watch.scores())
 
 
+def never_fired(groups: Groups, scores: Scores) -> int:
+    """How many channels of groups that can be pruned have the score 0 by ``rate``."""
+    return sum(int((scores[group.id] == 0).sum()) for group in groups.prunable)
+
+
 class _Watch(Watcher):
     """Sums the magnitudes of what is read. ``_sums[read][operand]`` is ``[channels]``."""
 
