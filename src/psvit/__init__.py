@@ -10,6 +10,7 @@ from psvit.allocate import allocate as allocate
 from psvit.artefacts import load as load
 from psvit.artefacts import save as save
 from psvit.capture import capture as capture
+from psvit.compare import compare as compare
 from psvit.errors import BudgetError as BudgetError
 from psvit.errors import CaptureError as CaptureError
 from psvit.errors import CheckpointError as CheckpointError

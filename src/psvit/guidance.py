@@ -219,7 +219,7 @@ def ranking_images(
     data: Iterable[Any] | None, n: int, seed: int, *, bounded: bool
 ) -> list[Batch] | None:
     """The ``n`` images that an analysis of the same data looks at, or all if there are fewer."""
-    return None if data is None else _split(data, n, 2 * n if bounded else n, seed)[0]
+    return None if data is None else _split(data, n, images_needed(n, bounded), seed)[0]
 
 
 def _split(data: Iterable[Any], n: int, most: int, seed: int) -> tuple[list[Batch], list[Batch]]:

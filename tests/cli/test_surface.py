@@ -17,10 +17,14 @@ SURFACE = {
     "models": ["--json"],
     "inspect": [*MODEL, "--input-shape", "--seed", "--json"],
     "evaluate": [*MODEL, *DATA, "--seed", "--json"],
-    "report": ["OUT", "--json"],
+    "report": ["OUT", "--compare", "--json"],
     "sensitivity": [
         *MODEL, *(option for option in DATA if option != "--limit"), "-o/--out", "--grid", "--n",
         "--saliency", "--no-labels", "--seed", "--force", "--json",
+    ],
+    "compare": [
+        *MODEL, *DATA, "-o/--out", "--save", "--eval-data", "--methods", "--saliency",
+        "--sensitivity", "--n", "--recover", "--align", "--seed", "--force", "--json",
     ],
     "prune": [
         *MODEL, *DATA, "-o/--out", "--save", "--max-drop", "--min-accuracy", "--eval-data",

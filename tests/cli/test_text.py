@@ -20,7 +20,10 @@ from psvit.records import Figures, Width
 from psvit.report.tables import figures_table, widths_table
 from psvit.report.units import bytes_text, change_text, count_text, plural, seconds_text
 
-COMMANDS = ("demo", "models", "inspect", "prune", "sensitivity", "evaluate", "report")
+COMMANDS = (
+    "demo", "models", "inspect", "prune", "sensitivity", "compare", "evaluate",
+    "report",
+)  # fmt: skip
 
 
 def masked(text: str, folder: Path) -> str:

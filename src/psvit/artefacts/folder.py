@@ -10,8 +10,9 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from psvit.errors import OutputError
@@ -36,7 +37,19 @@ def is_artefact(folder: Path) -> bool:
         return False
 
 
-def check_target(out: Path, *, force: bool = False) -> None:
+@dataclass(frozen=True)
+class Kind:
+    """What a folder of psvit's may hold, and how such a folder is told from any other."""
+
+    files: frozenset[str]
+    is_one: Callable[[Path], bool]
+
+
+PRUNED = Kind(OWN_FILES, is_artefact)
+"""A pruned model."""
+
+
+def check_target(out: Path, *, force: bool = False, kind: Kind = PRUNED) -> None:
     """Say now, before the work, that `out` could not be written at its end.
 
     Raises OutputError if `out` exists (with `force`: if it is not psvit's, or holds files that
@@ -58,9 +71,9 @@ def check_target(out: Path, *, force: bool = False) -> None:
     inside = sorted(entry.name for entry in out.iterdir())
     if not inside:
         return
-    if not is_artefact(out):
+    if not kind.is_one(out):
         raise OutputError(f"{out} is not a folder that psvit wrote, so it is not replaced")
-    strangers = [name for name in inside if name not in OWN_FILES]
+    strangers = [name for name in inside if name not in kind.files]
     if strangers:
         raise OutputError(
             f"{out} holds {strangers[0]}, which psvit did not write, so it is not replaced: "
@@ -69,12 +82,12 @@ def check_target(out: Path, *, force: bool = False) -> None:
 
 
 @contextmanager
-def written_folder(out: Path, *, force: bool = False) -> Iterator[Path]:
+def written_folder(out: Path, *, force: bool = False, kind: Kind = PRUNED) -> Iterator[Path]:
     """A folder to fill, which becomes `out` if the block ends well and vanishes if it does not.
 
     Raises OutputError as `check_target` does, and if writing fails.
     """
-    check_target(out, force=force)
+    check_target(out, force=force, kind=kind)
     out = out.resolve()
     created: list[Path] = []
     scratch = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.tmp"
@@ -82,7 +95,7 @@ def written_folder(out: Path, *, force: bool = False) -> Iterator[Path]:
         _make_parents(out.parent, created)
         scratch.mkdir()
         yield scratch
-        _swap(scratch, out, force=force)
+        _swap(scratch, out, force=force, kind=kind)
         created.clear()
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
@@ -103,9 +116,9 @@ def _make_parents(folder: Path, created: list[Path]) -> None:
         created.append(folder)
 
 
-def _swap(scratch: Path, out: Path, *, force: bool) -> None:
+def _swap(scratch: Path, out: Path, *, force: bool, kind: Kind) -> None:
     """Rename `scratch` to `out`; an `out` that was there is back if that fails."""
-    check_target(out, force=force)  # again: hours may have passed
+    check_target(out, force=force, kind=kind)  # again: hours may have passed
     if not out.exists():
         os.replace(scratch, out)
         return

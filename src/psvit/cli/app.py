@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from psvit import __version__
+from psvit.cli.compare import compare
 from psvit.cli.console import fail
 from psvit.cli.demo import demo
 from psvit.cli.evaluate import evaluate
@@ -51,7 +52,7 @@ def _program(
         typer.echo(context.get_help())
 
 
-for command in (demo, models, inspect, prune, sensitivity, evaluate, report):
+for command in (demo, models, inspect, prune, sensitivity, compare, evaluate, report):
     app.command()(command)
 
 

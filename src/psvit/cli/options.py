@@ -152,6 +152,22 @@ def parse_budgets(texts: Sequence[str]) -> dict[str, float | str]:
     return budgets
 
 
+def parse_levels(texts: Sequence[str]) -> dict[str, list[float | str]]:
+    """Levels of saving: `["memory=10%,22.4%"]` -> `{"memory": [0.1, 0.224]}`.
+
+    Raises OptionError as `parse_budgets` does.
+    """
+    levels: dict[str, list[float | str]] = {}
+    for text in texts:
+        head, equals, tail = text.partition("=")
+        found = [_parse_budget(f"{head}{equals}{part}") for part in tail.split(",")]
+        unit = found[0][0]
+        if unit in levels:
+            raise OptionError(f"--save {unit} is given twice: list its levels, {unit}=10%,20%")
+        levels[unit] = [budget for _, budget in found]
+    return levels
+
+
 def _parse_budget(text: str) -> tuple[str, float | str]:
     match = _BUDGET.fullmatch(text.strip())
     if match is None:

@@ -41,14 +41,24 @@ def render(data: ReportData) -> str:
         reproduce_section(data),
     ]
     body = "\n".join(text for text in sections if text)
+    return fill(data.title, body, _script_data(data), "psvit report")
+
+
+def fill(title: str, body: str, script_data: dict[str, Any], mark: str) -> str:
+    """A page of this style around ``body``: sections, whose headings the contents list.
+
+    ``script_data``: what the script draws: ``charts``, ``steps`` and ``groups``, empty or not.
+    ``mark``: the small print above the title.
+    """
     links = re.findall(r'<section id="([\w-]+)"[^>]*>\s*<h2>(.*?)</h2>', body)
     holes = {
-        "title": escape(data.title),
+        "title": escape(title),
+        "mark": escape(mark),
         "style": _asset("report.css"),
         "script": _asset("report.js"),
         "contents": "".join(f'<li><a href="#{key}">{title}</a></li>' for key, title in links),
         "body": body,
-        "data": _embedded(_script_data(data)),
+        "data": _embedded(script_data),
     }
     return _HOLE.sub(lambda hole: holes[hole[1]], _asset("page.html"))
 

@@ -8,11 +8,13 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from psvit.artefacts.folder import CURVES, METRICS, PLAN, REPORT, WEIGHTS
 from psvit.artefacts.load import read_plan
+from psvit.artefacts.save import as_text
 from psvit.errors import OutputError, PlanError
 from psvit.records import Curves, Figures, Plan
 from psvit.report.data import BudgetStep, GroupRow, Rate, ReportData, Trial
@@ -29,17 +31,47 @@ def write_report(out: str | Path) -> Path:
     psvit did not write, that is damaged, or that cannot be written, PlanError for a bad plan.
     """
     folder = Path(out)
-    page = render(report_data(folder))
-    scratch = folder / f".{REPORT}.{uuid.uuid4().hex[:8]}.tmp"
+    _replace(folder / REPORT, render(report_data(folder)))
+    return folder / REPORT
+
+
+def add_methods(
+    out: Path, found: Sequence[Trial], fingerprint: str, told: Mapping[str, Any]
+) -> None:
+    """Keep the methods of a comparison in `out`, for the frontier of this and later reports.
+
+    `fingerprint` and `told` (settings): of the comparison. Raises PlanError if they are of
+    another model or other images, else as `write_report`.
+    """
+    plan = read_plan(out)
+    if plan.fingerprint != fingerprint:
+        raise PlanError(
+            f"the comparison is of another model (fingerprint {fingerprint}, {out} has "
+            f"{plan.fingerprint}): compare the model that {out} was pruned from"
+        )
+    metrics = _read_metrics(out / METRICS)
+    own = metrics.get("settings", {})
+    for key in ("data", "eval_data", "limit", "recipe"):
+        if own.get(key) != told.get(key):
+            raise PlanError(
+                f"the comparison was judged on other images (its {key} is {told.get(key)}, {out} "
+                f"has {own.get(key)}): compare on the same"
+            )
+    methods = [asdict(trial) for trial in found]
+    _replace(out / METRICS, as_text({**metrics, "methods": methods}))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file anew, at once or not at all."""
+    scratch = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
-        scratch.write_text(page, encoding="utf-8")
-        os.replace(scratch, folder / REPORT)
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
     except OSError as error:
-        raise OutputError(f"cannot write {folder / REPORT}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
-    return folder / REPORT
 
 
 def report_data(out: Path, name: str | None = None) -> ReportData:

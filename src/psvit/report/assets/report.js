@@ -132,8 +132,12 @@
     }
     if (data.steps.length) figure.cursor = make("line", { class: "cursor", y1: TOP, y2: HEIGHT - BOTTOM }, svg);
     figure.x = x;
+    const colour = (series, i) => `color: var(--series-${((series.colour ?? i) % 8) + 1})`;
+    const across = x;
     chart.series.forEach((series, i) => {
-      const group = make("g", { style: `color: var(--series-${(i % 8) + 1})` }, svg);
+      const group = make("g", { style: colour(series, i) }, svg);
+      /* Points at the same place step aside, so that their intervals can be told apart. */
+      const x = (value) => across(value) + (chart.dodge ?? 0) * (i - (chart.series.length - 1) / 2);
       make("path", { class: "line", d: series.points.map((p, k) => `${k ? "L" : "M"}${x(p.x)} ${y(p.y)}`).join("") }, group);
       for (const p of series.points) {
         if (p.low !== undefined) make("line", { class: "whiskers", x1: x(p.x), x2: x(p.x), y1: y(p.low), y2: y(p.high) }, group);
@@ -162,7 +166,7 @@
         item.append(mark, label);
         keys.append(item);
       };
-      chart.series.forEach((series, i) => key(series.name, `color: var(--series-${(i % 8) + 1})`));
+      chart.series.forEach((series, i) => key(series.name, colour(series, i)));
       if (chart.reference !== null) key("unpruned", "color: var(--soft); border-top-style: dashed");
       if (chart.own) key("this model", "color: var(--ink); width: 11px; height: 11px; border: 2px solid; border-radius: 50%");
       figure.append(keys);
