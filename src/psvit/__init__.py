@@ -22,6 +22,9 @@ from psvit.errors import OptionError as OptionError
 from psvit.errors import OutputError as OutputError
 from psvit.errors import PlanError as PlanError
 from psvit.errors import PsvitError as PsvitError
+from psvit.errors import TrainingError as TrainingError
+from psvit.finetune import Tuning as Tuning
+from psvit.finetune import finetune as finetune
 from psvit.groups import find_groups as find_groups
 from psvit.prune import prune as prune
 from psvit.records import Figures as Figures

@@ -22,6 +22,12 @@ SURFACE = {
         *MODEL, *(option for option in DATA if option != "--limit"), "-o/--out", "--grid", "--n",
         "--saliency", "--no-labels", "--seed", "--force", "--json",
     ],
+    "finetune": [
+        "OUT", *DATA, "-o/--out", "--epochs", "--eval-data", "--teacher", "--checkpoint",
+        "--model-arg", "--temperature", "--label-weight", "--features", "--feature-weight", "--lr",
+        "--weight-decay", "--warmup", "--clip", "--ema", "--bf16", "--augment", "--held-out",
+        "--resume", "--seed", "--force", "--json",
+    ],
     "compare": [
         *MODEL, *DATA, "-o/--out", "--save", "--eval-data", "--methods", "--saliency",
         "--sensitivity", "--n", "--recover", "--align", "--seed", "--force", "--json",

@@ -21,7 +21,7 @@ from psvit.report.tables import figures_table, widths_table
 from psvit.report.units import bytes_text, change_text, count_text, plural, seconds_text
 
 COMMANDS = (
-    "demo", "models", "inspect", "prune", "sensitivity", "compare", "evaluate",
+    "demo", "models", "inspect", "prune", "sensitivity", "compare", "finetune", "evaluate",
     "report",
 )  # fmt: skip
 

@@ -32,12 +32,16 @@ from psvit.train import Score, fast_neurons, labelled_batch
 def softened_kl(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
     """tau^2 times the KL divergence of the student's probabilities from the teacher's.
 
-    Both are logits ``[B, K]``; the mean over B, in nats. Exactly 0 for equal logits.
+    Both are logits ``[B, K]``; the mean over B, in nats. For equal logits it is 0 and so is its
+    gradient, to the bit: Adam makes full steps out of rounding errors too. Hence this form,
+
+        KL = sum_k p_k (t_k - s_k) - log sum exp t + log sum exp s,   gradient q - p.
     """
-    goal = F.log_softmax(teacher / temperature, dim=1)
-    guess = F.log_softmax(student / temperature, dim=1)
-    divergence = (goal.exp() * (goal - guess)).sum(1).mean()
-    return divergence * temperature**2
+    goal, guess = teacher / temperature, student / temperature
+    norm = goal.logsumexp(1, keepdim=True)
+    likely = (goal - norm).exp()
+    divergence = (likely * (goal - guess)).sum(1) - norm.squeeze(1) + guess.logsumexp(1)
+    return divergence.mean() * temperature**2
 
 
 class Distillation:

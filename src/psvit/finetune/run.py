@@ -49,7 +49,7 @@ class Tuned:
     teacher_score: Score | None = None
 
     def summary(self) -> dict[str, Any]:
-        """Plain data for metrics.json: settings, and the log in short."""
+        """Plain data for metrics.json: settings, and of the log the ends of epochs."""
         judged = [line for line in self.log if "held_out_loss" in line]
         best = max(judged, key=_rank, default=self.log[-1])
         teacher = self.teacher_score
@@ -66,7 +66,7 @@ class Tuned:
             "held_out_loss": best.get("held_out_loss"),
             "held_out_accuracy_at_start": judged[0].get("held_out_accuracy") if judged else None,
             "held_out_accuracy_of_teacher": None if teacher is None else teacher.accuracy,
-            "log": [dict(line) for line in self.log],
+            "log": [dict(line) for line in self.log if line in judged or line is self.log[-1]],
         }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from psvit.records import Curves, Figures
 
@@ -69,6 +70,7 @@ class ReportData:
     """Everything that ``psvit.report.page.render`` may show; sections without data are left out.
 
     ``load``: Python that loads the model. ``facts``: rows of the section on reproduction.
+    ``tuning``: what metrics.json says of fine-tuning.
     ``loss_unit``: what ``BudgetStep.loss`` is, ``points`` (of accuracy, a fraction) or ``nats``.
     """
 
@@ -85,3 +87,4 @@ class ReportData:
     command: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     method: str = "uniform"
+    tuning: Mapping[str, Any] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from typing import Any
 
 from psvit.report.charts import chart_data, methods_table, sensitivity_section
 from psvit.report.data import ReportData
+from psvit.report.finetuning import finetuning_section
 from psvit.report.headline import headline_section
 from psvit.report.html import escape, section
 from psvit.report.network import (
@@ -33,6 +34,7 @@ def render(data: ReportData) -> str:
     """The page as text. Whatever comes from a user is escaped."""
     sections = [
         headline_section(data),
+        finetuning_section(data.tuning),
         _explore(data),
         sensitivity_section(data),
         rates_section(data),

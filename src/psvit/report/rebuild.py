@@ -18,6 +18,7 @@ from psvit.artefacts.save import as_text
 from psvit.errors import OutputError, PlanError
 from psvit.records import Curves, Figures, Plan
 from psvit.report.data import BudgetStep, GroupRow, Rate, ReportData, Trial
+from psvit.report.finetuning import finetuning_facts
 from psvit.report.page import render
 from psvit.report.predict import loss_unit, predicted_loss
 from psvit.report.units import plural
@@ -110,8 +111,9 @@ def _data(
         rates=_rates(metrics),
         load=_load(plan, name),
         command=str(settings.get("command", "")),
-        facts=_facts(plan, settings, out),
+        facts=_facts(plan, settings, metrics, out),
         method=str(settings.get("method", "uniform")),
+        tuning=metrics.get("finetune", {}),
     )
 
 
@@ -212,7 +214,9 @@ def _load(plan: Plan, name: str) -> str:
     return "\n".join([*lines, f"logits = model(images)  # {plan.inputs[0].dtype} [{shape}]"])
 
 
-def _facts(plan: Plan, settings: Mapping[str, Any], out: Path) -> tuple[tuple[str, str], ...]:
+def _facts(
+    plan: Plan, settings: Mapping[str, Any], metrics: Mapping[str, Any], out: Path
+) -> tuple[tuple[str, str], ...]:
     versions = ", ".join(f"{k} {v}" for k, v in settings.get("versions", {}).items())
     budget = ", ".join(f"{unit} {_amount(a)}" for unit, a in settings.get("save", {}).items())
     recipe = settings.get("recipe") or {}
@@ -223,6 +227,7 @@ def _facts(plan: Plan, settings: Mapping[str, Any], out: Path) -> tuple[tuple[st
         "method": settings.get("method"),
         "saliency": settings.get("saliency"),
         "widths": _aligned(settings),
+        **finetuning_facts(metrics.get("finetune", {})),
         "seed": settings.get("seed"),
         "data": settings.get("data"),
         "accuracy on": settings.get("eval_data"),

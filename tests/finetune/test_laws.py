@@ -1,0 +1,147 @@
+"""Laws of fine-tuning: resumed is uninterrupted, the teacher stays, the best weights are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import psvit
+from psvit.finetune import Tuning, finetune
+from psvit.train.checkpoint import BEST, LAST, LOG
+from tests.finetune.tiny import TUNING, data, dense_model, pruned
+
+ROOT = Path(__file__).parents[2]
+
+
+def _copied(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def _same(model: nn.Module, state: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+
+def _losses(run: Path) -> list[str]:
+    """The lines of the log as they were written, without the times."""
+    return [line.split(', "seconds"')[0] for line in (run / LOG).read_text().splitlines()]
+
+
+def test_killed_and_resumed_is_uninterrupted_to_the_byte(tmp_path: Path) -> None:
+    dense = dense_model()
+    expected = finetune(pruned(dense), dense, data(), TUNING, run=tmp_path / "whole")
+    command = [sys.executable, "-m", "tests.finetune.killed", str(tmp_path / "killed"), "8"]
+    killed = subprocess.run(command, cwd=ROOT, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    before = _losses(tmp_path / "killed")
+    assert 0 < len(before) < len(expected.log)
+
+    small, steps = pruned(dense), []
+    tuned = finetune(
+        small, dense, data(), TUNING, run=tmp_path / "killed",
+        progress=lambda status: steps.append(status.step),
+    )  # fmt: skip
+    assert steps[0] > 5
+    assert _losses(tmp_path / "killed") == _losses(tmp_path / "whole")
+    assert tuned.summary()["kept_step"] == expected.summary()["kept_step"]
+    assert _same(small, _copied(expected.model))
+
+
+def test_the_teacher_is_untouched_bit_for_bit() -> None:
+    dense = dense_model().train()
+    dense[1].eval()
+    before, modes = _copied(dense), [m.training for m in dense.modules()]
+    tuned = finetune(pruned(dense), dense, data(), TUNING)
+    assert _same(dense, before)
+    assert [m.training for m in dense.modules()] == modes
+    assert all(p.requires_grad and p.grad is None for p in dense.parameters())
+    # Its copy differs in batch-norm statistics alone, and does not learn either.
+    changed = [n for n, t in tuned.teacher.state_dict().items() if not torch.equal(t, before[n])]
+    assert changed
+    assert all("running" in name or "num_batches" in name for name in changed)
+
+
+def test_the_best_weights_on_held_out_images_are_kept(tmp_path: Path) -> None:
+    dense = dense_model()
+    # Far too fast: later epochs are worse than the first.
+    wild = dataclasses.replace(TUNING, lr=0.5, epochs=5, warmup=0.0)
+    tuned = finetune(pruned(dense), dense, data(), wild, run=tmp_path / "run")
+    judged = [line for line in tuned.log if "held_out_loss" in line]
+    assert [line["step"] for line in judged] == [0, 5, 10, 15, 20, 25]
+    best = max(judged, key=lambda line: (line["held_out_accuracy"], -line["held_out_loss"]))
+    assert tuned.summary()["kept_step"] == best["step"] != judged[-1]["step"]
+    kept, last = (load_file(tmp_path / "run" / name) for name in (BEST, LAST))
+    assert _same(tuned.model, kept)
+    assert not _same(tuned.model, last)
+
+
+def test_a_tenth_of_an_epoch_is_a_tenth_of_the_steps() -> None:
+    dense = dense_model()
+    for epochs, steps in ((0.1, 1), (0.4, 2), (1.4, 7)):
+        tuned = finetune(pruned(dense), dense, data(), TUNING, epochs=epochs)
+        assert tuned.summary()["steps"] == steps
+
+
+def test_an_identical_student_has_nothing_to_learn_without_labels() -> None:
+    dense = dense_model()
+    for norm in (1, 4):
+        dense[norm] = nn.Identity()  # a batch norm in training differs from itself in evaluation
+    dense[7] = nn.Identity()
+    student = dense_model()
+    for layer in (1, 4, 7):
+        student[layer] = nn.Identity()
+    before = _copied(student)
+    tuning = dataclasses.replace(TUNING, weight_decay=0.0, features=("3",))
+    tuned = finetune(student, dense, data(labels=False), tuning)
+    assert [line["loss"] for line in tuned.log if "loss" in line] == [0.0] * 10
+    assert _same(student, before)
+
+
+def test_a_pruned_model_comes_closer_to_the_dense_one_without_labels() -> None:
+    dense = dense_model()
+    tuned = finetune(pruned(dense), dense, data(labels=False), TUNING, epochs=6)
+    judged = [line for line in tuned.log if "held_out_loss" in line]
+    assert "held_out_accuracy" not in judged[0]
+    assert "accuracy" not in tuned.log[-1]
+    assert judged[-1]["held_out_loss"] < 0.5 * judged[0]["held_out_loss"]
+
+
+def test_labels_alone_teach_without_a_teacher() -> None:
+    tuned = finetune(pruned(dense_model()), None, data(), TUNING, label_weight=1.0, epochs=8)
+    summary = tuned.summary()
+    assert tuned.teacher is None
+    assert summary["held_out_accuracy"] > summary["held_out_accuracy_at_start"]
+
+
+def test_the_log_is_written_for_tensorboard_too(tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
+    dense = dense_model()
+    tuned = finetune(pruned(dense), dense, data(), TUNING, run=tmp_path / "run")
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    found = [
+        (event.step, value.tag)
+        for event in reader.EventFileLoader(str(events)).Load()
+        for value in event.summary.value
+    ]
+    expected = [(line["step"], name) for line in tuned.log for name in line if name != "step"]
+    assert found == expected
+
+
+def test_tuned_models_are_saved_loaded_and_pruned_again(tmp_path: Path) -> None:
+    dense = dense_model()
+    result = psvit.prune(dense, torch.zeros(2, 1, 6, 6), save={"memory": 0.5})
+    tuned = psvit.finetune(result.model, dense, data(), Tuning(epochs=0.4, batch=8))
+    psvit.save(result, tmp_path / "OUT")
+    loaded = psvit.load(tmp_path / "OUT", model=dense_model())
+    assert _same(loaded, _copied(tuned.model))
+    json.dumps(tuned.summary())
+    again = psvit.prune(loaded, torch.zeros(2, 1, 6, 6), save={"memory": 0.2})
+    assert again.after.params < result.after.params
