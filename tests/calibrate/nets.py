@@ -60,6 +60,23 @@ class Mixed(nn.Module):
         return self.head(torch.tanh(F.linear(x.flatten(2).mean(2), self.weight)))
 
 
+class Attention(nn.Module):
+    """Two heads of three channels, without a softmax or spikes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(3, 6, bias=False) for _ in range(3))
+        self.proj = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            f(x.flatten(2).transpose(1, 2)).reshape(x.shape[0], 36, 2, 3).transpose(1, 2)
+            for f in (self.q, self.k, self.v)
+        )
+        attention = q @ k.transpose(-2, -1)
+        return self.proj((attention @ v).transpose(1, 2).flatten(2).mean(1))
+
+
 @dataclass(frozen=True)
 class Ready:
     """A model, what psvit finds in it, images and their moments (all rows)."""

@@ -13,7 +13,7 @@ from psvit.calibrate import Compensator, calibrate, refit
 from psvit.groups import make_plan
 from psvit.records import Group
 from psvit.saliency import obs_scores
-from tests.calibrate.nets import Mixed, Ready, Spikes, ready
+from tests.calibrate.nets import Attention, Mixed, Ready, Spikes, ready
 from tests.zoo import ZOO
 from tests.zoo.case import float64
 from tests.zoo.wake import wake
@@ -54,6 +54,7 @@ def cost_of(net: Ready, group: Group, gone: list[int], ridge: float) -> float:
         (Spikes, "third.weight:0"),
         (Mixed, "wide.weight:0"),
         (Mixed, "stem.weight:0"),  # by a grouped convolution
+        (Attention, "v.weight:0"),  # two heads, read by one weight
     ],
 )
 def test_scores_add_up_to_the_least_squares_error_of_every_prefix(
@@ -153,20 +154,6 @@ def test_heads_stay_equal_and_every_prefix_is_a_plan(name: str) -> None:
 
 
 def test_q_and_k_cost_what_their_product_loses() -> None:
-    class Attention(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.q, self.k, self.v = (nn.Linear(3, 6, bias=False) for _ in range(3))
-            self.proj = nn.Linear(6, 4)
-
-        def forward(self, x: Tensor) -> Tensor:
-            q, k, v = (
-                f(x.flatten(2).transpose(1, 2)).reshape(x.shape[0], 36, 2, 3).transpose(1, 2)
-                for f in (self.q, self.k, self.v)
-            )
-            attention = q @ k.transpose(-2, -1)
-            return self.proj((attention @ v).transpose(1, 2).flatten(2).mean(1))
-
     net = ready(Attention)
     dense = calibrate(net.graph, net.groups, net.images)
     group = net.group("q.weight:0")
