@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import collections
+import datetime
+import decimal
+import functools
+import operator
 import os
 import pathlib
+import pickle
+import random
+import subprocess
+import tarfile
+import types
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +104,75 @@ def test_missing_bn_counter_is_no_difference(tmp_path, trained):
     assert load_weights(model(), tmp_path / "w.pth") == []
 
 
+def a_training_run(weights: dict[str, torch.Tensor]) -> dict[str, object]:
+    """What training scripts of the DeiT, MAE and timm kind write, with all that lies around it."""
+    net = model()
+    optimizer = torch.optim.AdamW(net.parameters())
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    net(torch.ones(2, 3, 1, 1)).sum().backward()
+    optimizer.step()
+    schedule.step()
+    averages: collections.defaultdict[str, list[float]] = collections.defaultdict(list)
+    averages["acc1"].append(73.3)
+    return {
+        "model": weights,
+        "model_ema": {name: value + 1 for name, value in weights.items()},
+        "optimizer": optimizer.state_dict(),
+        "lr_scheduler": schedule.state_dict(),
+        "scaler": {"scale": 65536.0, "growth_factor": 2.0, "_growth_tracker": 0},
+        "epoch": 299,
+        "args": argparse.Namespace(
+            lr=6e-4,
+            output_dir=pathlib.PosixPath("outputs/T1"),
+            data_path=WindowsPath(),
+            dtype=torch.float16,
+            device=torch.device("cpu"),
+            shape=torch.Size([3, 224, 224]),
+            betas=(0.9, 0.999),
+            started=datetime.datetime(2024, 4, 19, tzinfo=datetime.UTC),
+            classes={"a", "b"},
+            lr_scale=np.float32(0.5),
+            names=np.array(["cat", "dog"]),
+            extra=types.SimpleNamespace(z=1 + 2j),
+        ),
+        "averages": averages,
+        "last": collections.deque([0.1, 0.2], maxlen=20),
+        "order": collections.OrderedDict(a=1),
+        "rng": (random.getstate(), np.random.get_state(), torch.get_rng_state()),
+    }
+
+
+class WindowsPath:
+    """Pickles as a path of Windows, which no other system can make."""
+
+    def __reduce__(self):
+        return pathlib.WindowsPath, ("C:\\", "imagenet")
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_a_whole_training_run_is_read_for_its_weights(tmp_path, trained, legacy):
+    path = tmp_path / "checkpoint-299.pth"
+    run = a_training_run(trained.state_dict())
+    torch.save(run, path, _use_new_zipfile_serialization=not legacy)
+    assert loaded_equals(path, trained)
+
+
+@pytest.mark.parametrize(
+    ("thing", "named"),
+    [
+        (decimal.Decimal("0.1"), "decimal.Decimal"),
+        (functools.partial(nn.LayerNorm, eps=1e-6), "functools.partial"),
+        (nn.ReLU(), r"torch.nn.modules.activation.ReLU"),
+        (np.array([None], dtype=object), "ObjectDType"),
+    ],
+    ids=["unknown", "partial", "module", "objects"],
+)
+def test_what_is_not_known_to_be_harmless_is_refused_by_name(tmp_path, trained, thing, named):
+    torch.save({"model": trained.state_dict(), "extra": thing}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=rf"{named}.*so it was not read; save its state_dict"):
+        load_weights(model(), tmp_path / "w.pth")
+
+
 class Payload:
     """Runs a command when a careless reader unpickles it."""
 
@@ -101,13 +180,26 @@ class Payload:
         self.victim, self.how = victim, how
 
     def __reduce__(self):
-        if self.how == "system":
-            return os.system, (f"touch {self.victim}",)
-        return exec, (f"open({str(self.victim)!r}, 'w').close()",)
+        return {
+            "system": (os.system, (f"touch {self.victim}",)),
+            "exec": (exec, (f"open({str(self.victim)!r}, 'w').close()",)),
+            "Popen": (subprocess.check_call, (["touch", str(self.victim)],)),
+            "method": (operator.methodcaller("touch"), (self.victim,)),
+            "touch": (pathlib.Path.touch, (self.victim,)),
+        }[self.how]
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-@pytest.mark.parametrize(("how", "named"), [("system", "system"), ("exec", "exec")])
+@pytest.mark.parametrize(
+    ("how", "named"),
+    [
+        ("system", "system"),
+        ("exec", "exec"),
+        ("Popen", "check_call"),
+        ("method", "methodcaller"),
+        ("touch", "(getattr|touch)"),
+    ],
+)
 def test_malicious_file_is_named_and_not_executed(tmp_path, trained, how, named, legacy):
     victim, path = tmp_path / "pwned", tmp_path / "w.pth"
     state = trained.state_dict()
@@ -155,6 +247,33 @@ def test_truncated_file(tmp_path, trained, name, part):
     path.write_bytes(data[: part if part > 1 else int(part * len(data))])
     with pytest.raises(CheckpointError, match=r"w\.\w+ is damaged.*(download or copy it again)"):
         load_weights(model(), path)
+
+
+def test_a_payload_among_the_tensors_or_in_place_of_them_does_not_run_either(tmp_path, trained):
+    victim, path = tmp_path / "pwned", tmp_path / "w.pth"
+    for data in (Payload(victim, "system"), {**trained.state_dict(), "z": Payload(victim, "exec")}):
+        torch.save(data, path)
+        with pytest.raises(CheckpointError, match="would execute code"):
+            load_weights(model(), path)
+        path.write_bytes(pickle.dumps(data))  # no torch file at all
+        with pytest.raises(CheckpointError):
+            load_weights(model(), path)
+        path.rename(tmp_path / "w.safetensors")
+        with pytest.raises(CheckpointError):
+            load_weights(model(), tmp_path / "w.safetensors")
+        (tmp_path / "w.safetensors").unlink()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tar_archive_and_web_page(tmp_path, trained):
+    torch.save(trained.state_dict(), tmp_path / "w.pth")
+    with tarfile.open(tmp_path / "w.pth.tar", "w") as archive:
+        archive.add(tmp_path / "w.pth", "w.pth")
+    with pytest.raises(CheckpointError, match="is a tar archive: unpack it"):
+        load_weights(model(), tmp_path / "w.pth.tar")
+    (tmp_path / "page.pth").write_text("\n<!DOCTYPE html><html><title>Virus scan warning</title>")
+    with pytest.raises(CheckpointError, match=r"is a web page.*download the file itself"):
+        load_weights(model(), tmp_path / "page.pth")
 
 
 def test_missing_empty_folder_and_lfs_pointer(tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import collections
+import datetime
 import pathlib
 import pickle
 import re
@@ -92,6 +92,11 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(
             f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` where it lies"
         )
+    if head.lstrip()[:5].lower() in (b"<!doc", b"<html"):
+        raise CheckpointError(
+            f"{path} is a web page, not the weights: a link to a drive often answers with one; "
+            "open the link in a browser and download the file itself"
+        )
     if path.suffix == ".safetensors" or head[8:9] == b"{":
         return _read_safetensors(path)
     return _unwrap(_read_torch(path), path)
@@ -106,22 +111,36 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         ) from error
 
 
+def _plain_dict(*_: object) -> dict[Any, Any]:
+    """What a defaultdict is read as: nobody asks it for a key that it lacks."""
+    return {}
+
+
+def _plain_list(*_: object) -> list[Any]:
+    """What a deque is read as."""
+    return []
+
+
+_PATHS = {"Posix": pathlib.PurePosixPath, "Windows": pathlib.PureWindowsPath}
+
 HARMLESS: list[Any] = [
-    # Plain containers that training scripts put beside the weights. Rebuilding one sets
-    # attributes or copies numbers; none of them runs code that the file chose.
+    # Plain values that training scripts put beside the weights. Rebuilding one sets attributes
+    # or copies numbers; none of them runs code that the file chose.
     argparse.Namespace,
     types.SimpleNamespace,
-    collections.defaultdict,
+    datetime.date,
+    datetime.datetime,
+    datetime.timedelta,
+    datetime.timezone,
     codecs.encode,
     dict,
     list,
     set,
+    frozenset,
+    slice,
+    range,
     int,
     float,
-    pathlib.PurePosixPath,
-    pathlib.PosixPath,
-    pathlib.PureWindowsPath,
-    pathlib.WindowsPath,
     np.dtype,
     np.ndarray,
     np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
@@ -129,7 +148,17 @@ HARMLESS: list[Any] = [
     # The names that numpy 1 wrote into files.
     (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),  # type: ignore[attr-defined]
     (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
-    *{type(np.dtype(code)) for code in "?bBhHiIlLqQefdFD"},
+    *{type(np.dtype(code)) for code in "?bBhHiIlLqQefdFDUS"},
+    # torch fills dicts and lists, but nothing derived from them.
+    (_plain_dict, "collections.defaultdict"),
+    (_plain_list, "collections.deque"),
+    # A path of another system cannot be made here, a name of it can. Two names: Python 3.13's.
+    *(
+        (_PATHS[system], f"{module}.{kind}{system}Path")
+        for module in ("pathlib", "pathlib._local")
+        for system in _PATHS
+        for kind in ("", "Pure")
+    ),
 ]
 
 
@@ -140,26 +169,30 @@ def _read_torch(path: Path) -> object:
     except Exception as error:
         # torch raises whatever the damage happens to trip over: EOFError, IndexError,
         # OSError, RuntimeError, KeyError, UnpicklingError, ...
-        text = str(error)
-        forbidden = re.search(r"GLOBAL ([\w.]+)", text)
-        if forbidden:
-            raise CheckpointError(
-                f"{path} would execute code when read: it asks for {forbidden[1]}, so it was not "
-                "read; save its state_dict() alone, or convert it to safetensors"
-            ) from error
-        if "TorchScript" in text:
-            raise CheckpointError(
-                f"{path} is a TorchScript program, not weights: save its state_dict() instead"
-            ) from error
-        if isinstance(error, pickle.UnpicklingError) and "Trying to call" in text:
-            raise CheckpointError(
-                f"{path} would execute code when read ({one_line(text.split('Error')[-1])}), so "
-                "it was not read; save its state_dict() alone, or convert it to safetensors"
-            ) from error
-        raise CheckpointError(
-            f"{path} is damaged, truncated, or no torch file ({type(error).__name__}): "
-            "download or copy it again"
-        ) from error
+        raise CheckpointError(f"{path} {_why_unread(error)}") from error
+
+
+def _why_unread(error: Exception) -> str:
+    """What torch's words on a file come to, and what to do."""
+    text = str(error)
+    alone = "so it was not read; save its state_dict() alone, or convert it to safetensors"
+    forbidden = re.search(r"GLOBAL ([\w.]+)", text)
+    if forbidden:
+        return f"would execute code when read: it asks for {forbidden[1]}, {alone}"
+    if "TorchScript" in text:
+        return "is a TorchScript program, not weights: save its state_dict() instead"
+    if "legacy .tar format" in text:
+        return "is a tar archive: unpack it, and give the file with the weights that is in it"
+    if isinstance(error, pickle.UnpicklingError):
+        if "Trying to call" in text:
+            return f"would execute code when read ({one_line(text.split('Error')[-1])}), {alone}"
+        unfit = re.search(r"Can only [^\n]* but got ([^\n]+)", text)
+        if unfit:
+            return f"holds more than weights and plain values ({unfit[1].strip()}), {alone}"
+    return (
+        f"is damaged, truncated, or no torch file ({type(error).__name__}): "
+        "download or copy it again"
+    )
 
 
 def _unwrap(data: object, path: Path) -> dict[str, torch.Tensor]:
