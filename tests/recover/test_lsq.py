@@ -131,6 +131,16 @@ def test_variances_and_means_are_those_of_the_dense_model(spikes: Ready) -> None
     torch.testing.assert_close(now_out.mean(0) - mean, then_out.mean(0), rtol=0, atol=1e-9)
 
 
+def test_slices_of_removed_channels_stay_0(spikes: Ready) -> None:
+    removal = some(spikes, first=[1, 4], second=[0, 2, 9], third=[5])
+    fit = lsq(spikes.graph, spikes.groups, removal, spikes.images)
+    now = changed(spikes.graph, fit.tensors)
+    again = zeroed(now, make_plan(spikes.graph, spikes.groups, removal)).state_dict()
+    assert {"second.0.weight", "second.1.running_mean", "third.weight"} <= fit.tensors.keys()
+    for name, value in fit.tensors.items():
+        assert torch.equal(again[name], value), name
+
+
 def test_grouped_depthwise_and_functional_layers_are_fitted() -> None:
     net = ready(Mixed)
     stem = net.group("stem.weight:0")

@@ -204,6 +204,27 @@ def test_spikes_pass_gradients_through_their_surrogates(spikes: Ready) -> None:
         assert int((scores[group.id] > 0).sum()) > group.size // 2, group.name
 
 
+class Trained(neuron.IFNode):
+    """Its surrogate is there in train mode only."""
+
+    def neuronal_fire(self) -> Tensor:
+        return super().neuronal_fire() if self.training else (self.v >= self.v_threshold).to(self.v)
+
+
+def test_a_neuron_that_has_its_surrogate_in_train_mode_only_gets_there() -> None:
+    points, scores = 3 * torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), []
+    for kind in (neuron.IFNode, Trained):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6), kind(), nn.Linear(6, 3))
+        graph = psvit.capture(model.eval(), points[:2])
+        groups = psvit.find_groups(graph)
+        scores.append(saliency(graph, groups, "taylor", data=[points]))
+        assert not any(part.training for part in graph.module.modules())
+    for group, expected in scores[0].items():
+        assert torch.equal(scores[1][group], expected)
+    assert float(scores[0][0].max()) > 0
+
+
 class Flat(surrogate.ATan):
     """A surrogate whose gradient is 0."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from psvit.capture.copying import private_copy
 from psvit.capture.running import Watcher, run_batch, settled
@@ -44,7 +45,6 @@ def taylor(graph: Graph, groups: Groups, calibration: Calibration) -> Scores:
     generator = np.random.default_rng(calibration.seed)
     total, n, copies = torch.zeros(table.size, dtype=torch.float64), 0, None
     with settled(own, torch.device(calibration.device), calibration.seed), torch.enable_grad():
-        _let_gradients_pass(own.module)
         for inputs in _one_by_one(graph, calibration):
             if copies is None:
                 copies = _copies(own, watch, inputs)
@@ -65,6 +65,7 @@ class _Gated(Watcher):
         self._active = np.zeros(table.size, dtype=bool)
         self._slopes = torch.zeros(table.size, dtype=torch.float64)
         self._lost: dict[str, None] = {}
+        self._deaf: list[nn.Module] = []
         self._arrives: dict[str, bool] = {}
         self._passes: dict[str, bool] = {}
 
@@ -72,7 +73,13 @@ class _Gated(Watcher):
         """``d log p(y) / d m``, ``[channels]``, of one image, which may be there several times."""
         self._gates = torch.ones_like(self._gates, requires_grad=True)
         batch = inputs[0].shape[batch_axis(self._graph)]
-        logs = log_probabilities(run_batch(self._graph, self, inputs), batch)
+        output = run_batch(self._graph, self, inputs)
+        if self._deaf:
+            for layer in self._deaf:
+                layer.train()
+            self._deaf, self._lost = [], {}
+            output = run_batch(self._graph, self, inputs)
+        logs = log_probabilities(output, batch)
         chosen = _drawn(logs[0].detach(), generator.random())
         if not logs.requires_grad:
             raise ModelError(self._without_gradient())
@@ -105,11 +112,20 @@ class _Gated(Watcher):
         finally:
             self.env.update(before)
         if needed and isinstance(out, torch.Tensor) and not out.requires_grad:
-            if "detach" not in n.name:
-                self._lost[f"{n.name}"] = None
+            self._note_lost(n)
         elif watched is not None and isinstance(out, torch.Tensor) and bool(out.any()):
             out = _noted(out, self._arrives, str(n.target))
         return out
+
+    def _note_lost(self, node: fx.Node) -> None:
+        """Some neurons have their surrogates in train mode only; all else stays in eval mode."""
+        if node.op == "call_module":
+            layer = self.module.get_submodule(str(node.target))
+            normed = any(isinstance(part, _BatchNorm) for part in layer.modules())
+            if is_neuron(layer) and not layer.training and not normed:
+                self._deaf.append(layer)
+        if "detach" not in node.name:
+            self._lost[node.name] = None
 
     def _gated(self, x: torch.Tensor, rows: IntArray) -> torch.Tensor:
         read = rows >= 0
@@ -170,13 +186,6 @@ def _sites(graph: Graph, table: Table) -> dict[fx.Node, list[tuple[fx.Node, IntA
                         sites.setdefault(read.node, []).append((operand.source, left))
                 done = np.union1d(done, operand.channels)
     return sites
-
-
-def _let_gradients_pass(module: nn.Module) -> None:
-    """Neurons of SpikingJelly have surrogates in train mode only; all else stays in eval mode."""
-    for layer in module.modules():
-        if is_neuron(layer):
-            layer.train()
 
 
 def _one_by_one(graph: Graph, calibration: Calibration) -> Iterator[tuple[torch.Tensor, ...]]:
