@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from psvit.allocate import METHODS, Problem, allocate, pose
 from psvit.allocate.bounds import hold_bound, read_bound, smallest_within
 from psvit.allocate.events import highest
-from psvit.allocate.interaction import correct
 from psvit.allocate.losses import Losses
 from psvit.errors import BudgetError, OptionError
 from psvit.evaluate import drop_limit
@@ -178,44 +177,3 @@ def test_a_bound_without_labels_is_refused(options: dict) -> None:
     curves = curves_of(graph, groups, lambda _, r: r)
     with pytest.raises(OptionError, match="on data with labels"):
         allocate(graph, groups, random_scores(groups), {}, "optimal", curves=curves, **options)
-
-
-def test_interaction_that_curves_do_not_see_is_corrected() -> None:
-    """Together with the first layer, the second hurts far more than its curve says."""
-    graph, groups = chain([Hidden(20), Hidden(20), Hidden(20)])
-    slope = {0: 1.0, 1: 1.0, 2: 1.5}
-    curves = curves_of(graph, groups, lambda tie, ratio: slope[tie] * ratio)
-    problem = pose(graph, groups, random_scores(groups), {"params": 0.5}, curves=curves)
-    asked = []
-
-    def joint(removal: Removal) -> float:
-        asked.append(removal)
-        share = {tie: len(removal.get(tie, ())) / 20 for tie in slope}
-        return sum(slope[t] * s for t, s in share.items()) + 20 * share[1]
-
-    plain = OPTIMAL(problem)
-    better = correct(problem, OPTIMAL, joint)
-    assert problem.meets(better)
-    assert len(asked) <= 1 + 2 * (12 + 1)
-    assert joint(problem.removal(better)) < 0.9 * joint(problem.removal(plain))
-
-
-def test_a_correction_that_does_not_help_is_dropped() -> None:
-    graph, groups = chain([Hidden(20), Hidden(20)])
-    curves = curves_of(graph, groups, lambda _, ratio: ratio**2)
-    problem = pose(graph, groups, random_scores(groups), {"params": 0.5}, curves=curves)
-    plain = {tie: level for tie, level in OPTIMAL(problem).items() if level}
-    assert len(plain) == 2
-    tried = []
-
-    def joint(removal: Removal) -> float:
-        """As if the first layer did all the harm, but every other plan is worse still."""
-        levels = {g: len(c) for g, c in removal.items()}
-        tried.append(levels)
-        if levels == plain:
-            return 0.0
-        return -9.0 if levels == {1: plain[1]} else 5.0
-
-    better = correct(problem, OPTIMAL, joint)
-    assert any(levels not in (plain, *({t: k} for t, k in plain.items())) for levels in tried)
-    assert {tie: level for tie, level in better.items() if level} == plain

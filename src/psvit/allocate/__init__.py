@@ -109,7 +109,8 @@ def allocate(
     no ``save``, the plan saves the most memory within it. ``measure_drop(removal, risk)`` says
     what top-1 is lost at most, but for that risk, on images that ``curves`` did not see: without
     it the prediction decides; see ``psvit.allocate.bounds``.
-    ``measure_loss(removal)`` measures a loss that corrects method "optimal" for interaction.
+    ``measure_loss(removal)`` measures a loss: with it method "optimal" starts from the best plan of
+    all methods, and corrects it for interaction.
     ``meter``: one prepared with firing rates, which budgets in sops and energy need.
 
     Raises OptionError for an option that means nothing or lacks what it needs, for scores that
@@ -120,7 +121,8 @@ def allocate(
     problem = pose(graph, groups, scores, save, align, min_keep, curves, meter)
     decide = METHODS[method]
     if measure_loss is not None and method == "optimal":
-        decide = partial(correct, method=decide, measure=measure_loss)
+        rivals = [rival for name, rival in METHODS.items() if name != method]
+        decide = partial(correct, method=decide, measure=measure_loss, rivals=rivals)
     bound = read_bound(problem.losses, max_drop, min_accuracy)
     if bound is None:
         levels = decide(problem)

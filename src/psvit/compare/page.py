@@ -107,7 +107,7 @@ def _lost_point(verdict: Verdict, unit: str) -> dict[str, Any]:
         "low": 100 * lost.low,
         "high": 100 * lost.high,
         "tip": f"{verdict.cell.method} at {budget_text(verdict.cell.budget)}: "
-        f"{_points(lost)} points lost",
+        f"{_points(lost)} points lost ({_ends(lost)})",
     }
 
 
@@ -127,27 +127,42 @@ def _sentence(comparison: Comparison) -> str:
         return f"Masks at {budget_text(budget)}, on {comparison.dense.figures.n:,} images."
     lost = next(_lost(v) for v in found if v.cell is best)
     beside = "the dense model" if comparison.control is None else "the recovered dense model"
+    close = [v.cell.method for v in found if _tied(v)]
+    also = f" Within chance of it: {', '.join(close)}." if close else ""
     return (
-        f"At {budget_text(budget)} saved, {best.method} keeps the most accuracy: "
+        f"At the largest saving ({budget_text(budget)}), {best.method} keeps the most accuracy: "
         f"{percent_text(best.figures.accuracy or 0.0)} of {best.figures.n:,} images, "
-        f"{_points(lost)} points below {beside}."
+        f"{_points(lost)} points ({_ends(lost)}) below {beside}.{also}"
     )
 
 
+def _tied(verdict: Verdict) -> bool:
+    """Whether a smaller model is not told apart from the best."""
+    behind = verdict.behind
+    return behind is not None and verdict.cell.zeroed is None and behind.low <= 0 <= behind.high
+
+
 def _notes(comparison: Comparison) -> str:
-    return "".join(f"<p>{escape(line[0].upper() + line[1:])}.</p>" for line in notes(comparison))
+    n = comparison.dense.figures.n or 0
+    beside = "the dense model" if comparison.control is None else f"“{comparison.control.method}”"
+    lines = [
+        f"{n:,} images. Points lost against {beside}, and behind the best smaller model at the "
+        "same budget: paired on the same images, with 95 % intervals, each for one difference",
+        *notes(comparison)[1:],
+    ]
+    return "".join(f"<p>{escape(line[0].upper() + line[1:])}.</p>" for line in lines)
 
 
 def _tables(comparison: Comparison) -> str:
-    titles = ("method", "accuracy", "points lost", "behind the best", "saved", "time")
+    titles = ("method", "accuracy", "points lost", "behind", "saved", "time")
     parts = []
     for budget, found in by_budget(comparison):
         rows = [
             (
                 escape(v.cell.method),
                 percent_text(v.cell.figures.accuracy or 0.0),
-                signs(_points(_lost(v))),
-                "best" if v.behind is None else signs(_points(v.behind)),
+                _cell(_lost(v)),
+                "best" if v.behind is None else _cell(v.behind),
                 percent_text(v.saved[next(iter(budget))]) if v.cell.zeroed is None else "masks",
                 seconds_text(v.cell.seconds),
             )
@@ -158,6 +173,10 @@ def _tables(comparison: Comparison) -> str:
             f'<div class="scroll" tabindex="0">{table(titles, rows, kind="numbers")}</div>'
         )
     return "".join(parts)
+
+
+def _cell(lost: Difference) -> str:
+    return f'{signs(_points(lost))}<span class="note">{signs(_ends(lost))}</span>'
 
 
 def _reproduce(comparison: Comparison) -> str:
@@ -185,5 +204,13 @@ def _lost(verdict: Verdict) -> Difference:
 
 
 def _points(lost: Difference) -> str:
-    drop, low, high = (f"{100 * d:.1f}" for d in (lost.drop, lost.low, lost.high))
-    return f"{drop} ({low} to {high})".replace("-0.0", "0.0")
+    return _fixed(lost.drop)
+
+
+def _ends(lost: Difference) -> str:
+    return f"{_fixed(lost.low)} to {_fixed(lost.high)}"
+
+
+def _fixed(share: float) -> str:
+    text = f"{100 * share:.1f}"
+    return "0.0" if text == "-0.0" else text

@@ -127,18 +127,22 @@ def _marks(chart: dict[str, Any], across: _Axis, up: _Axis) -> str:
 
 def _key(chart: dict[str, Any]) -> tuple[str, int]:
     """The names of the series, from left to right and line by line; and the number of lines."""
-    names = [(s["name"], s.get("colour", i) % 8) for i, s in enumerate(chart["series"])]
+    names = [(s["name"], f"s{s.get('colour', i) % 8}") for i, s in enumerate(chart["series"])]
     if len(names) < 2:
         return "", 0
+    if chart.get("reference") is not None:
+        names.append(("unpruned", ""))
     parts, x, row = [], LEFT, 0
     for name, colour in names:
         width = 34 + 7.5 * len(name)
         if x + width > WIDTH - RIGHT:
             x, row = LEFT, row + 1
         y = HEIGHT + LINE * row
+        line = f'x1="{x}" x2="{x + 16}" y1="{y}" y2="{y}" stroke-width="2"'
+        kind = "stroke" if colour else "reference"
         parts.append(
-            f'<g class="s{colour}"><line class="stroke" x1="{x}" x2="{x + 16}" y1="{y}" y2="{y}" '
-            f'stroke-width="2"/></g><text x="{x + 22}" y="{y + 4}">{escape(name)}</text>'
+            f'<g class="{colour}"><line class="{kind}" {line}/></g>'
+            f'<text x="{x + 22}" y="{y + 4}">{escape(name)}</text>'
         )
         x += int(width)
     return "".join(parts), row + 1
