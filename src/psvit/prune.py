@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from psvit.capture import capture
 from psvit.capture.copying import private_copy
 from psvit.cost import prepare, uncounted
 from psvit.evaluate import guessing
+from psvit.finetune import Tuned, finetune
 from psvit.groups import find_groups, removal_of
 from psvit.guidance import Guide, Tick, find_guidance, ranking_images
 from psvit.records import Curves, Result, Source
 from psvit.recover import (
     COMPENSATED,
+    TRAINED,
     Origin,
     calibration_images,
     check_recovery,
@@ -40,6 +43,7 @@ from psvit.saliency import FROM_DATA, check_saliency, never_fired, obs_scores
 from psvit.saliency import saliency as score
 
 Progress = Callable[[str], None]
+Trainer = Callable[[nn.Module, nn.Module], Tuned]
 
 
 def prune(
@@ -63,6 +67,7 @@ def prune(
     progress: Progress | None = None,
     tick: Tick | None = None,
     journal: Path | None = None,
+    trainer: Trainer | None = None,
 ) -> Result:
     """A physically smaller model that saves at least ``save``, and what it costs.
 
@@ -89,7 +94,8 @@ def prune(
     what each step did). With the last three every smaller model that is looked at on the way is
     refitted as by obs (``curves`` have to be made so). All look at the first 1,024 images of
     ``data``, without labels or gradients; the same is done to a copy of the unpruned model
-    (``Result.control``).
+    (``Result.control``). finetune trains, by ``trainer(pruned, model)``, or by ``psvit.finetune``
+    for an epoch on ``data``; the control is then its teacher.
 
     ``source``: how to build the original again, so that
     ``psvit.save`` writes a folder that loads by itself. ``progress`` is told each stage's name.
@@ -107,7 +113,8 @@ def prune(
     graph = capture(model, example_inputs)
     say("finding groups of channels")
     groups = find_groups(graph)
-    images = [] if recover == "none" and saliency != "obs" else calibration_images(data or ())
+    unseen = recover in ("none", TRAINED) and saliency != "obs"
+    images = [] if unseen else calibration_images(data or ())
     dense = None
     if saliency == "obs" or recover in COMPENSATED:
         say("looking at what every layer reads")
@@ -150,7 +157,12 @@ def prune(
     small = rewrite(graph, plan)
     remember(small, replace(plan, source=source), pruned_from=model)
     control, measured = None, {}
-    if recover != "none":
+    if recover == TRAINED:
+        say("fine-tuning")
+        by_default = partial(finetune, data=data, plan=plan, device=device, seed=seed)
+        tuned = (trainer or by_default)(small, model)
+        control, measured["finetune"] = tuned.teacher, tuned.summary()
+    elif recover != "none":
         say("recovering accuracy")
         origin = Origin(graph, groups, plan, dense, device, seed)
         record = recover_recorded(small, images, recover, origin)

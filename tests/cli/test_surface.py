@@ -20,7 +20,7 @@ SURFACE = {
     "report": ["OUT", "--compare", "--json"],
     "sensitivity": [
         *MODEL, *(option for option in DATA if option != "--limit"), "-o/--out", "--grid", "--n",
-        "--saliency", "--no-labels", "--seed", "--force", "--json",
+        "--saliency", "--no-labels", "--recover", "--seed", "--force", "--json",
     ],
     "finetune": [
         "OUT", *DATA, "-o/--out", "--epochs", "--eval-data", "--teacher", "--checkpoint",
@@ -34,8 +34,8 @@ SURFACE = {
     ],
     "prune": [
         *MODEL, *DATA, "-o/--out", "--save", "--max-drop", "--min-accuracy", "--eval-data",
-        "--saliency", "--method", "--sensitivity", "--n", "--recover", "--align", "--input-shape",
-        "--seed", "--force", "--json",
+        "--saliency", "--method", "--sensitivity", "--n", "--recover", "--epochs", "--align",
+        "--input-shape", "--seed", "--force", "--json",
     ],
 }  # fmt: skip
 

@@ -145,3 +145,18 @@ def test_tuned_models_are_saved_loaded_and_pruned_again(tmp_path: Path) -> None:
     json.dumps(tuned.summary())
     again = psvit.prune(loaded, torch.zeros(2, 1, 6, 6), save={"memory": 0.2})
     assert again.after.params < result.after.params
+
+
+def test_pruning_may_end_with_fine_tuning() -> None:
+    dense = dense_model()
+    images = torch.zeros(2, 1, 6, 6)
+    batches = list(data().plain(10))
+    result = psvit.prune(dense, images, save={"memory": 0.5}, data=batches, recover="finetune")
+    told = result.measured["finetune"]
+    assert told["tuning"]["epochs"] == 1.0
+    assert result.settings["recover"] == "finetune"
+    assert not _same(result.model, _copied(pruned(dense)))
+    changed = _copied(result.control)
+    assert not _same(dense, changed)
+    assert all("running" in n or "num_batches" in n or torch.equal(t, changed[n])
+               for n, t in dense.state_dict().items())  # fmt: skip

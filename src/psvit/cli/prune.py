@@ -55,9 +55,10 @@ from psvit.cli.run import Choice, prune_and_save
 from psvit.cli.teacher import weights_of
 from psvit.data import Batches
 from psvit.errors import OptionError
+from psvit.finetune import Tuning
 from psvit.guidance import images_needed
 from psvit.records import Curves
-from psvit.recover import IMAGES, check_recovery
+from psvit.recover import IMAGES, TRAINED, check_recovery
 from psvit.sensitivity import read_curves
 
 
@@ -101,9 +102,14 @@ def prune(
             metavar="NAME",
             help="How accuracy is brought back, on training images (--data) without labels: none; "
             "bn, batch-norm statistics taken again; obs, weights refitted to the channels that "
-            "stay; lsq, layer by layer; auto, of these what helps.",
+            "stay; lsq, layer by layer; auto, of these what helps; finetune, by training (`psvit "
+            "finetune` has more settings).",
         ),
     ] = "none",
+    epochs: Annotated[
+        float,
+        typer.Option(metavar="E", help="Passes over the training images with --recover finetune."),
+    ] = 1.0,
     align: Annotated[int, typer.Option(metavar="N", help="Keep widths at multiples of N.")] = 1,
     checkpoint: Checkpoint = None,
     allow_partial: AllowPartial = False,
@@ -143,8 +149,11 @@ def prune(
         min_accuracy=parse_accuracy(min_accuracy),
         n=n,
         recover=recover,
+        epochs=epochs,
     )
     check_recovery(recover, data)
+    if recover == TRAINED:
+        Tuning(epochs=epochs, batch=batch_size)  # wrong numbers are said now, not after pruning
     check_choice(choice.save, method, choice.max_drop, choice.min_accuracy)
     place = check_device(device)
     loaded = open_model(model, model_arg, checkpoint, allow_partial=allow_partial, seed=seed)
@@ -179,6 +188,7 @@ def prune(
         device=place,
         train=None if data is None else guide_images(options, data, only=only, n=n),
         curves=curves,
+        tuning_data=None if data is None else options.open(data, "train", only=only, shuffle=True),
         settings={
             "model": model,
             "checkpoint": weights_of(loaded, checkpoint),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -23,17 +24,21 @@ from psvit.cli.measuring import (
     with_firing,
 )
 from psvit.cli.resume import analysis_journal, resumable
+from psvit.cli.tuning import Place, place_of, tune
 from psvit.cli.typed import typed_command
 from psvit.data import Batches
 from psvit.evaluate import Latency
+from psvit.finetune import Tuning
 from psvit.models.load import LoadedModel
-from psvit.prune import prune
+from psvit.prune import Trainer, prune
 from psvit.records import Curves, InputSpec, Result
+from psvit.recover import TRAINED
 from psvit.report.page import render
 from psvit.report.rebuild import report_data
 from psvit.report.tables import figures_table, recovery_table, widths_table
 from psvit.report.units import bytes_text, percent_text, plural, points_text
 from psvit.sensitivity import curves_to_csv, curves_to_json
+from psvit.train import Status, status_text
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,17 @@ class Choice:
     min_accuracy: float | None = None
     n: int = 256
     recover: str = "none"
+    epochs: float = 1.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """What `--recover finetune` trains on, and where it keeps its state."""
+
+    data: Batches
+    place: Place
+    settings: Mapping[str, Any]
+    force: bool
 
 
 def prune_and_save(
@@ -64,13 +80,20 @@ def prune_and_save(
     settings: Mapping[str, Any],
     train: Batches | None = None,
     curves: Curves | None = None,
+    tuning_data: Batches | None = None,
 ) -> Mapping[str, Any]:
-    """Prune `loaded`, measure it before and after, write `out`, print; returns the JSON."""
+    """Prune `loaded`, measure it before and after, write `out`, print; returns the JSON.
+
+    `train`: images to analyse and calibrate on; `tuning_data`: those that fine-tuning trains on.
+    """
     journal = analysis_journal(out)
     with resumable(journal):
         result = _measured(
             loaded, example, choice, journal, eval_data=eval_data, firing_data=firing_data,
             device=device, settings=settings, train=train, curves=curves,
+            tuning=None if tuning_data is None else Training(
+                tuning_data, place_of(out, None), dict(settings), force
+            ),
         )  # fmt: skip
         extras: dict[str, Callable[[Path], str]] = {}
         if result.curves is not None:
@@ -94,6 +117,7 @@ def _measured(
     settings: Mapping[str, Any],
     train: Batches | None,
     curves: Curves | None,
+    tuning: Training | None,
 ) -> Result:
     """The pruned model, with what both models cost and how well they do."""
     with stages() as tell, watch("pruning each group alone, images") as tick:
@@ -116,6 +140,7 @@ def _measured(
             progress=tell,
             tick=tick,
             journal=journal,
+            trainer=_trainer(choice, tuning, device, tell),
         )
     before, after = result.before, result.after
     if eval_data is not None:
@@ -154,6 +179,32 @@ def _measured(
     )
 
 
+def _trainer(
+    choice: Choice, tuning: Training | None, device: torch.device, tell: Callable[[str], None]
+) -> Trainer | None:
+    """What `--recover finetune` does, with the run folder of `psvit finetune`."""
+    if choice.recover != TRAINED or tuning is None:
+        return None
+    data = tuning.data
+    how = Tuning(epochs=choice.epochs, batch=data.batch_size or Tuning.batch, seed=choice.seed)
+
+    def show(status: Status) -> None:
+        tell(f"fine-tuning  {status_text(status)}")
+
+    return lambda small, dense: tune(
+        small,
+        dense,
+        data,
+        how,
+        tuning.place,
+        device=device,
+        settings={"data": tuning.settings},
+        force=tuning.force,
+        # The stage's own line shows it where lines are redrawn.
+        progress=show if sys.stderr.isatty() else None,
+    )
+
+
 def versions() -> dict[str, str]:
     """What computed the result: Python, and the packages that decide its numbers."""
     found = {"python": platform.python_version()}
@@ -189,7 +240,9 @@ def _print(result: Result, out: Path) -> None:
     control = result.dense_recovered
     if control is not None and control.accuracy is not None:
         accuracy = percent_text(control.accuracy)
-        say(f"the unpruned model after the same recovery: {accuracy} accuracy")
+        tuned = result.settings["recover"] == TRAINED
+        what = ", its teacher" if tuned else " after the same recovery"
+        say(f"the unpruned model{what}: {accuracy} accuracy")
     bound = result.measured.get("bound")
     if bound is not None:
         say(

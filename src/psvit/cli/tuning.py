@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from psvit.cli.console import note
 from psvit.cli.resume import Interrupted
 from psvit.errors import CheckpointError, OutputError
 from psvit.finetune import Tuned, Tuning, finetune
-from psvit.train import ProgressLine
+from psvit.train import ProgressLine, Status
 from psvit.train.checkpoint import CHECKPOINT, SETTINGS
 
 
@@ -54,15 +55,29 @@ def tune(
     device: torch.device,
     settings: Mapping[str, Any],
     force: bool = False,
+    progress: Callable[[Status], None] | None = None,
 ) -> Tuned:
     """Fine-tune ``small`` in place; Ctrl-C leaves what is needed to go on.
 
-    With ``force``, a run of other settings in a folder that was not named makes way.
+    With ``force``, a run of other settings in a folder that was not named makes way. ``progress``
+    None: a line of its own on stderr.
     """
     if (place.run / CHECKPOINT).exists():
         note(f"going on from {place.run}, if it is the same fine-tuning")
     try:
-        return _tuned(small, dense, data, tuning, place, device, settings, force)
+        start = partial(
+            finetune,
+            small,
+            dense,
+            data,
+            tuning,
+            device=device,
+            run=place.run,
+            settings=settings,
+            progress=progress or ProgressLine(),
+            note=note,
+        )
+        return _begun(start, place, force)
     except KeyboardInterrupt as error:
         if not (place.run / CHECKPOINT).exists():
             raise
@@ -72,35 +87,16 @@ def tune(
         ) from error
 
 
-def _tuned(
-    small: nn.Module,
-    dense: nn.Module | None,
-    data: Any,
-    tuning: Tuning,
-    place: Place,
-    device: torch.device,
-    settings: Mapping[str, Any],
-    force: bool,
-) -> Tuned:
+def _begun(start: Callable[[], Tuned], place: Place, force: bool) -> Tuned:
     try:
-        return finetune(
-            small,
-            dense,
-            data,
-            tuning,
-            device=device,
-            run=place.run,
-            settings=settings,
-            progress=ProgressLine(),
-            note=note,
-        )
+        return start()
     except (OutputError, CheckpointError):
         ours = (place.run / SETTINGS).is_file()
         if place.named or not force or not ours:
             raise
     note(f"{place.run} held another fine-tuning, which --force replaces")
     shutil.rmtree(place.run)
-    return _tuned(small, dense, data, tuning, place, device, settings, force=False)
+    return start()
 
 
 def log_text(tuned: Tuned) -> str:

@@ -27,6 +27,9 @@ from psvit.recover.record import Record as Record
 IMAGES = 1024
 """Training images that a recovery looks at."""
 
+TRAINED = "finetune"
+"""The recovery that is none of ``RECOVERIES``: it takes gradients; see ``psvit.finetune``."""
+
 COMPENSATED = frozenset({"obs", "lsq", "auto"})
 """Recoveries that refit weights: a sensitivity analysis for them measures compensated models."""
 
@@ -65,6 +68,8 @@ def recover_recorded(
 ) -> Record:
     """As ``recover``; returns what was done."""
     check_recovery(method, images)
+    if method == TRAINED:
+        raise OptionError("recovery 'finetune' trains the model: call psvit.finetune")
     return RECOVERIES[method](model, list(images), origin)
 
 
@@ -75,9 +80,9 @@ def default_saliency(recover: str) -> str:
 
 def check_recovery(method: str, data: Iterable[Any] | None) -> None:
     """Raises OptionError for a recovery that psvit does not have, or that lacks images."""
-    if method not in RECOVERIES:
+    if method not in (*RECOVERIES, TRAINED):
         raise OptionError(
-            f"no recovery is called {method!r}, expected one of {', '.join(RECOVERIES)}"
+            f"no recovery is called {method!r}, expected one of {', '.join(RECOVERIES)}, {TRAINED}"
         )
     if method != "none" and data is None:
         raise OptionError(

@@ -14,4 +14,5 @@ from psvit.train.loop import fit as fit
 from psvit.train.neuron import fast_neurons as fast_neurons
 from psvit.train.progress import ProgressLine as ProgressLine
 from psvit.train.progress import Status as Status
+from psvit.train.progress import status_text as status_text
 from psvit.train.score import Score as Score
