@@ -73,8 +73,18 @@ class Attention(nn.Module):
             f(x.flatten(2).transpose(1, 2)).reshape(x.shape[0], 36, 2, 3).transpose(1, 2)
             for f in (self.q, self.k, self.v)
         )
-        attention = q @ k.transpose(-2, -1)
-        return self.proj((attention @ v).transpose(1, 2).flatten(2).mean(1))
+        return self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2).mean(1))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """``[B, H, N, D]`` each."""
+        return (q @ k.transpose(-2, -1)) @ v
+
+
+class Fused(Attention):
+    """With a softmax, in torch's one operation."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from psvit.calibrate import Compensator, calibrate, refit
 from psvit.groups import make_plan
 from psvit.records import Group
 from psvit.saliency import obs_scores
-from tests.calibrate.nets import Attention, Mixed, Ready, Spikes, ready
+from tests.calibrate.nets import Attention, Fused, Mixed, Ready, Spikes, ready
 from tests.zoo import ZOO
 from tests.zoo.case import float64
 from tests.zoo.wake import wake
@@ -153,8 +153,9 @@ def test_heads_stay_equal_and_every_prefix_is_a_plan(name: str) -> None:
         assert set(counts) == {1}
 
 
-def test_q_and_k_cost_what_their_product_loses() -> None:
-    net = ready(Attention)
+@pytest.mark.parametrize("build", [Attention, Fused])
+def test_q_and_k_cost_what_their_product_loses(build: type[Attention]) -> None:
+    net = ready(build)
     dense = calibrate(net.graph, net.groups, net.images)
     group = net.group("q.weight:0")
     scores = obs_scores(dense)[group.id]

@@ -48,11 +48,12 @@ def compensate(
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
     found: dict[str, torch.Tensor] = {}
     for consumer in consumers:
+        parts = moments.parts.get(consumer.weight)
         lost = consumer.lost(removal)
-        if not is_refitted(consumer, moments, lost):
+        if parts is None or not bool(lost.any()) or bool(lost.all()):
             continue
         old = tensors[consumer.weight].detach()
-        weight, constant = refit(consumer, moments.parts[consumer.weight], old, lost, ridge)
+        weight, constant = refit(consumer, parts, old, lost, ridge)
         found[consumer.weight] = weight.to(old)
         target = consumer.absorber
         if target is not None:
@@ -60,11 +61,6 @@ def compensate(
             sign = 1.0 if consumer.bias else -1.0
             found[target] = (before.double().cpu() + sign * constant).to(before)
     return found
-
-
-def is_refitted(consumer: Consumer, moments: Moments, lost: torch.Tensor) -> bool:
-    """Whether compensation changes a consumer: it loses columns, keeps some, and was looked at."""
-    return consumer.weight in moments.parts and bool(lost.any()) and not bool(lost.all())
 
 
 def refit(

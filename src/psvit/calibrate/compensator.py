@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from psvit.calibrate.compensate import RIDGE, compensate, is_refitted
+from psvit.calibrate.compensate import RIDGE, compensate
 from psvit.calibrate.consumers import Consumer, list_consumers
 from psvit.calibrate.moments import Moments, Progress, collect
 from psvit.calibrate.products import list_products
@@ -24,14 +24,6 @@ class Compensator:
     consumers: tuple[Consumer, ...]
     moments: Moments
     ridge: float = RIDGE
-
-    def changed(self, removal: Removal) -> tuple[str, ...]:
-        """The names of what ``values`` gives, without solving for it."""
-        found: list[str] = []
-        for consumer in self.consumers:
-            if is_refitted(consumer, self.moments, consumer.lost(removal)):
-                found += [consumer.weight, *filter(None, [consumer.absorber])]
-        return tuple(found)
 
     def values(self, removal: Removal) -> dict[str, torch.Tensor]:
         """New values of tensors of the unpruned model; see ``psvit.calibrate.compensate``."""
@@ -62,4 +54,17 @@ def calibrate(
         device=device,
         progress=progress,
     )
-    return Compensator(graph, groups, consumers, moments)
+    notes = (*moments.notes, *_unread(groups, moments, consumers))
+    return Compensator(graph, groups, consumers, replace(moments, notes=notes))
+
+
+def _unread(groups: Groups, moments: Moments, consumers: Sequence[Consumer]) -> list[str]:
+    """A note on the groups that no weight reads which could be refitted, and no known product."""
+    read = {g for c in consumers if c.weight in moments.parts for g in c.groups_read}
+    names = [g.name for g in groups.prunable if g.id not in read and g.id not in moments.products]
+    if not names:
+        return []
+    return [
+        f"no linear layer or convolution that can be refitted reads the channels of "
+        f"{', '.join(names)}: nothing makes up for them, and they are ranked by their weights"
+    ]

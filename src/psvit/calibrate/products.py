@@ -32,7 +32,8 @@ class Product:
 
     ``channel`` ``[*lead, K]``: the index in ``Group.channels`` that each place of the summed axis
     stands for; its leading axes have size 1 where that does not differ (T, B) and are those of
-    the heads where it does.
+    the heads where it does. ``transposed``: the right operand is ``[..., N, K]``, as the keys of
+    ``scaled_dot_product_attention``.
     """
 
     node: fx.Node
@@ -40,6 +41,7 @@ class Product:
     right: fx.Node
     group: int
     channel: IntArray
+    transposed: bool = False
 
 
 def list_products(graph: Graph, groups: Groups) -> tuple[Product, ...]:
@@ -50,7 +52,7 @@ def list_products(graph: Graph, groups: Groups) -> tuple[Product, ...]:
         operands = _operands(node)
         if operands is None:
             continue
-        left, right = operands
+        left, right, transposed = operands
         field = _summed_field(groups, left)
         if field is None:
             continue
@@ -61,12 +63,15 @@ def list_products(graph: Graph, groups: Groups) -> tuple[Product, ...]:
         if len(ids) != 1 or -1 in ids:
             continue
         channel = np.array([c for _, c in owners], dtype=np.int64).reshape(field.lanes.shape)
-        found.append(Product(node, left, right, ids.pop(), np.take(channel, 0, axis=-2)))
+        found.append(
+            Product(node, left, right, ids.pop(), np.take(channel, 0, axis=-2), transposed)
+        )
     return tuple(found)
 
 
 def squared(product: Product, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """``[*heads, K, K]`` float64: the sum of S over the leading axes that are no heads."""
+    right = right.transpose(-1, -2) if product.transposed else right
     a, b = left.unsqueeze(0), right.unsqueeze(0)
     rank = max(a.ndim, b.ndim)
     a, b = (x.reshape(*[1] * (rank - x.ndim), *x.shape) for x in (a, b))
@@ -85,18 +90,23 @@ def squared(product: Product, left: torch.Tensor, right: torch.Tensor) -> torch.
     return total
 
 
-def _operands(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
+def _operands(node: fx.Node) -> tuple[fx.Node, fx.Node, bool] | None:
     if "shape" not in node.meta or node.op not in ("call_function", "call_method"):
         return None
     if getattr(node.target, "__module__", "") == "psvit_recorded":
         return None
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    attention = name == "scaled_dot_product_attention"
+    if str(name).strip("_") not in NAMES and not attention:
+        return None
     pair = [n for n in (*node.args, *node.kwargs.values()) if isinstance(n, fx.Node)]
-    if str(name).strip("_") not in NAMES or len(pair) != 2:
+    if attention:  # query, key, value, ...: the product of the first two
+        pair = pair[:2]
+    if len(pair) != 2:
         return None
     if any(len(n.meta.get("shape", ())) < 2 or n.op == "get_attr" for n in pair):
         return None
-    return pair[0], pair[1]
+    return pair[0], pair[1], attention
 
 
 def _summed_field(groups: Groups, left: fx.Node) -> Field | None:
