@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from psvit.train.augment import augment, blend_labels, mixup, random_crop, random_erase, shrink
+from psvit.errors import DataError
+from psvit.train.augment import (
+    augment,
+    blend_labels,
+    cutmix,
+    mix,
+    mixup,
+    random_crop,
+    random_erase,
+    shrink,
+)
 from psvit.train.config import Augment
+from psvit.train.randaugment import check_randaugment, rand_augment
 
 FILL = torch.tensor([-7.0, -8.0])
 
@@ -92,3 +103,47 @@ def test_the_same_seed_gives_the_same_images() -> None:
 def test_nothing_asked_for_changes_nothing() -> None:
     images = _images()
     assert augment(images, Augment(), np.random.default_rng(0), FILL) is images
+
+
+def test_cutmix_takes_a_rectangle_of_another_image_and_says_how_large() -> None:
+    images = torch.arange(6.0)[:, None, None, None].expand(6, 3, 16, 16)
+    for seed in range(20):
+        mixed, partner, share = cutmix(images, 1.0, np.random.default_rng(seed))
+        own = (mixed == images).all(1)
+        assert (own | (mixed == images[partner]).all(1)).all()
+        changed = partner != torch.arange(6)
+        assert torch.allclose(own[changed].float().mean((1, 2)), torch.tensor(share).float())
+
+
+def test_of_mixup_and_cutmix_a_batch_gets_either() -> None:
+    images = torch.rand(4, 1, 8, 8) + torch.arange(4.0)[:, None, None, None]
+    both = Augment(mixup=1.0, cutmix=1.0)
+    kinds = set()
+    for seed in range(20):
+        mixed, partner, _ = mix(images, both, np.random.default_rng(seed))
+        kept = (mixed == images) | (mixed == images[partner])
+        kinds.add(bool(kept.all()))
+    assert kinds == {True, False}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_randaugment_is_decided_by_its_generator_and_stays_between_black_and_white(
+    channels: int,
+) -> None:
+    pytest.importorskip("kornia", reason="RandAugment is kornia's")
+    fill, span = torch.full((channels,), -2.0), torch.full((channels,), 5.0)
+    unit = torch.rand(12, channels, 16, 16, generator=torch.Generator().manual_seed(0))
+    images, state = unit * 5 - 2, torch.get_rng_state()
+    first, again, other = (
+        rand_augment(images, 9, np.random.default_rng(seed), fill, span) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(state, torch.get_rng_state())
+    assert first.shape == images.shape
+    assert -2 - 1e-5 <= float(first.min()) <= float(first.max()) <= 3 + 1e-5
+
+
+def test_images_whose_white_is_unknown_are_not_changed_at_random() -> None:
+    with pytest.raises(DataError, match="your own loader does not say"):
+        check_randaugment(None)

@@ -78,6 +78,12 @@ def fit(
     OptionError if there are fewer images in a batch than devices.
     """
     devices = devices or Devices(torch.device(device))
+    if config.augment.rand:
+        check_randaugment(data.span)
+    if config.batch < devices.count:
+        raise OptionError(
+            f"training: a batch of {config.batch} images is too small for {devices.count} devices"
+        )
     folder = None
     if out is not None:
         if not devices.main:
@@ -86,12 +92,6 @@ def fit(
         folder = RunFolder(out, {**(settings or {}), "config": config.to_dict()}, defaults)
         if devices.main:
             devices.wait()
-    if config.augment.rand:
-        check_randaugment(data.span)
-    if config.batch < devices.count:
-        raise OptionError(
-            f"training: a batch of {config.batch} images is too small for {devices.count} devices"
-        )
     compiled = total_steps(config, data.steps) >= COMPILE_STEPS
     with torch.random.fork_rng(), fast_neurons(model, compiled=compiled):
         torch.manual_seed(config.seed + devices.rank)
