@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
@@ -20,7 +20,7 @@ from psvit.groups import make_plan
 from psvit.outputs import kl_per_image, predict
 from psvit.records import Curves, Graph, Groups, Removal, Scores
 from psvit.recover import cut
-from psvit.sensitivity import check_curves, sensitivity
+from psvit.sensitivity import check_accuracy, check_curves, sensitivity
 
 SPIKING_UNITS = frozenset({"sops", "energy"})
 """Units of a budget that firing rates decide."""
@@ -53,7 +53,8 @@ class Guide:
     ``curves``: an analysis made before. ``correct``: correct method "optimal" for interaction.
     ``tick`` hears how far the analysis is. ``journal``: a file that keeps finished points of the
     analysis, which goes on from it if it was killed. ``dense``: what smaller models are compensated
-    by wherever they are measured; without it they are measured as they are cut.
+    by wherever they are measured; without it they are measured as they are cut. ``settings``: more
+    to keep with a new analysis, such as the name of the ranking.
     """
 
     data: Iterable[Any] | None = None
@@ -65,6 +66,7 @@ class Guide:
     tick: Tick | None = None
     journal: Path | None = None
     dense: Compensator | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def images_needed(n: int, bounded: bool) -> int:
@@ -86,11 +88,13 @@ def find_guidance(
 ) -> Guidance:
     """What a method, budgets in ``units`` and a bound on accuracy need.
 
-    Raises OptionError if that takes data and there are none, PlanError for curves of another
-    model, DataError for too few images.
+    Raises OptionError if that takes data or labels and there are none, PlanError for curves of
+    another model, DataError for too few images.
     """
     if guide.curves is not None:
         check_curves(guide.curves, graph, compensated=guide.dense is not None)
+        if bounded and guide.data is None:
+            check_accuracy(guide.curves)
     needs_curves = method in NEEDS_CURVES or bounded
     needs_rates = not SPIKING_UNITS.isdisjoint(units)
     if guide.data is None:
@@ -101,6 +105,11 @@ def find_guidance(
         return Guidance(curves=guide.curves)
     seen, unseen = _split(guide.data, guide.n, images_needed(guide.n, bounded), guide.seed)
     labelled = all(len(batch) > 1 for batch in seen)
+    if bounded and not labelled:
+        raise OptionError(
+            "a bound on accuracy is asked for, but the data yields images without labels: give "
+            "labelled data, or leave the bound out"
+        )
     meter = None
     if needs_rates:
         say("measuring firing rates")
@@ -119,13 +128,14 @@ def find_guidance(
             labels=labelled,
             journal=guide.journal,
             progress=guide.tick,
+            settings=guide.settings,
             device=guide.device,
             meter=meter,
             compensator=guide.dense,
         )
     say("choosing how many channels stay")
     drop = loss = None
-    if bounded and labelled:
+    if bounded:
         drop = drop_on(unseen, model, graph, groups, guide.n, guide.device, guide.dense)
     if method == "optimal" and guide.correct:
         loss = loss_on(seen, model, graph, groups, guide.device, guide.dense)

@@ -132,7 +132,18 @@ def prune(
     check_reachable(graph, groups, scores, save, align)
     compensator = dense if recover in COMPENSATED else None
     guidance = find_guidance(
-        Guide(data, curves, n, seed, correct, device, tick, journal, compensator),
+        Guide(
+            data,
+            curves,
+            n,
+            seed,
+            correct,
+            device,
+            tick,
+            journal,
+            dense=compensator,
+            settings={"saliency": saliency},
+        ),
         model,
         graph,
         groups,

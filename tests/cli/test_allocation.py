@@ -87,3 +87,44 @@ def test_what_is_missing_or_means_nothing_is_one_line(prune):
 def test_budgets_out_of_reach_exit_3(prune):
     assert "the whole model has" in error_of(prune("--save", "params=5M"), 3)
     assert "is reachable" in error_of(prune("--method", "optimal", "--save", "params=99%"), 3)
+
+
+def test_a_sensitivity_file_that_does_not_serve_is_refused(prune, run, net, tmp_path):
+    def analysed(name, *options):
+        file = tmp_path / name
+        made = ("--data", "digits", "--n", 24, "-o", file, *options)
+        assert run("sensitivity", net, *made).code == 0
+        return file
+
+    blind = analysed("blind.json", "--no-labels")
+    told = ("--method", "psvit", "--input-shape", "1,8,8", "--sensitivity")
+    line = error_of(prune(*told, blind, "--max-drop", 1, data=None))
+    assert "was made without labels, so it knows no accuracy" in line
+    other = ("--method", "psvit", "--save", "params=30%", "--sensitivity", blind)
+    line = error_of(prune(*other, data=f"folder:{tmp_path}"))
+    assert f"was made on digits, not on folder:{tmp_path}" in line
+    newer = json.loads(blind.read_text())
+    newer["psvit_sensitivity"] = 99
+    (tmp_path / "newer.json").write_text(json.dumps(newer))
+    again = ("--method", "psvit", "--save", "params=30%", "--sensitivity", tmp_path / "newer.json")
+    assert "has version 99, this psvit reads version 1" in error_of(prune(*again))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_prune_analysed_guides_another_prune_by_the_same_ranking(prune, tmp_path):
+    first = prune("--method", "psvit", "--save", "params=20%", "--saliency", "l2", out="a")
+    assert first.code == 0, first.err
+    file = tmp_path / "a" / "sensitivity.json"
+    again = prune("--method", "psvit", "--save", "params=30%", "--sensitivity", file, out="b")
+    assert json.loads(again.out)["settings"]["saliency"] == "l2"
+    line = error_of(
+        prune("--method", "psvit", "--save", "params=30%", "--sensitivity", file, "--saliency",
+              "l1", out="c")
+    )  # fmt: skip
+    assert "the sensitivity file was made with l2" in line
+
+
+def test_more_images_than_there_are(prune, tmp_path):
+    line = error_of(prune("--method", "psvit", "--save", "params=30%", "--n", 5000))
+    assert "is to use 5,000 images, the data has 1,438: ask for at most 1438" in line
+    assert not list(tmp_path.glob("out*"))

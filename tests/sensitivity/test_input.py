@@ -108,3 +108,13 @@ def test_a_recording_of_one_batch_size_only(spiking: Tiny) -> None:
     groups = psvit.find_groups(graph)
     with pytest.raises(psvit.ModelError, match="does not reproduce it on batches of 3 images"):
         psvit.sensitivity(graph, groups, psvit.saliency(graph, groups), spiking.batches, n=5)
+
+
+def test_a_bound_on_accuracy_without_labels_is_refused_before_the_analysis(
+    spiking: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [x for x, _ in spiking.batches]
+    monkeypatch.setattr("psvit.guidance.sensitivity", None)
+    for options in ({"max_drop": 0.1}, {"min_accuracy": 0.5}):
+        with pytest.raises(psvit.OptionError, match="yields images without labels"):
+            psvit.prune(spiking.model, images[0][:2], method="psvit", data=images, n=3, **options)

@@ -17,6 +17,7 @@ from psvit.cli.inputs import (
     check_fit,
     data_settings,
     example_input,
+    given_curves,
     open_model,
     recipe_of,
 )
@@ -55,7 +56,6 @@ from psvit.compare.files import COMPARED, PAGE, comparison_to_json, write_compar
 from psvit.compare.table import comparison_table, notes
 from psvit.errors import OptionError
 from psvit.recover import check_recovery
-from psvit.sensitivity import read_curves
 
 
 @reports
@@ -134,7 +134,7 @@ def compare(
     names = None if methods is None else [name.strip() for name in methods.split(",")]
     read_rows(names)
     check_target(out, force=force, kind=COMPARED)
-    curves = None if sensitivity is None else read_curves(sensitivity)
+    curves = given_curves(sensitivity, data)
     if data is None:
         raise OptionError("nothing says what to choose channels on: give --data DATA")
     check_recovery(recover, data)

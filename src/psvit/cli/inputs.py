@@ -28,6 +28,8 @@ from psvit.evaluate.accuracy import logits_of
 from psvit.models import MODELS
 from psvit.models.load import LoadedModel, load_model, parse_arguments
 from psvit.neurons import reset_state
+from psvit.records import Curves
+from psvit.sensitivity import check_data, read_curves
 
 EXAMPLE_BATCH = 2
 """Two images tell an axis of the batch from one that merely has size 1."""
@@ -153,6 +155,19 @@ def check_fit(loaded: LoadedModel, example: torch.Tensor, data: Sequence[Batches
             module.training = mode
     for batches in data:
         check_classes(batches.info, classes)
+
+
+def given_curves(file: Path | None, data: str | None) -> Curves | None:
+    """The analysis of `--sensitivity FILE`, if it is given.
+
+    Raises PlanError for a file that is none, or was made on other data than `--data`.
+    """
+    if file is None:
+        return None
+    curves = read_curves(file)
+    if data is not None:
+        check_data(curves, data, str(file))
+    return curves
 
 
 def check_device(device: str) -> torch.device:

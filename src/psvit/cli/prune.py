@@ -16,6 +16,7 @@ from psvit.cli.inputs import (
     check_fit,
     data_settings,
     example_input,
+    given_curves,
     open_model,
     recipe_of,
 )
@@ -59,7 +60,6 @@ from psvit.finetune import Tuning
 from psvit.guidance import images_needed
 from psvit.records import Curves
 from psvit.recover import IMAGES, TRAINED, check_recovery
-from psvit.sensitivity import read_curves
 
 
 @reports
@@ -138,7 +138,7 @@ def prune(
     training images: --data, or --sensitivity FILE.
     """
     check_target(out, force=force)
-    curves = None if sensitivity is None else read_curves(sensitivity)
+    curves = given_curves(sensitivity, data)
     choice = Choice(
         save=parse_budgets(save or []),
         saliency=saliency_of(saliency, curves),

@@ -97,7 +97,9 @@ def prune_and_save(
         )  # fmt: skip
         extras: dict[str, Callable[[Path], str]] = {}
         if result.curves is not None:
-            text, table = curves_to_json(result.curves), curves_to_csv(result.curves)
+            made_on = {"data": settings.get("data"), **result.curves.settings}
+            told = replace(result.curves, settings=made_on)
+            text, table = curves_to_json(told), curves_to_csv(told)
             extras |= {CURVES: lambda folder: text, CURVES_TABLE: lambda folder: table}
         extras[REPORT] = lambda folder: render(report_data(folder, name=out.resolve().name))
         save(result, out, force=force, extras=extras)

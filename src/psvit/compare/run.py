@@ -125,6 +125,7 @@ def compare(
         tick=tick,
         journal=analysis_journal,
         dense=job.compensator(),
+        settings={"saliency": saliency},
     )
     with open_journal(CELLS, journal, fingerprint(graph), known) as done:
         analysis_s = _fill(job, guide, rows, budgets, done, say, cell_tick or (lambda *_: None))

@@ -9,6 +9,7 @@ from psvit.sensitivity.blocks import Block as Block
 from psvit.sensitivity.blocks import by_block as by_block
 from psvit.sensitivity.files import check_accuracy as check_accuracy
 from psvit.sensitivity.files import check_curves as check_curves
+from psvit.sensitivity.files import check_data as check_data
 from psvit.sensitivity.files import curves_from_json as curves_from_json
 from psvit.sensitivity.files import curves_to_csv as curves_to_csv
 from psvit.sensitivity.files import curves_to_json as curves_to_json

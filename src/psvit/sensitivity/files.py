@@ -120,8 +120,14 @@ def check_curves(
             f"{where} was made with --recover {recover}, and says little about models recovered "
             f"otherwise: run `psvit sensitivity --recover {wanted}`"
         )
+    if data is not None:
+        check_data(curves, data, where)
+
+
+def check_data(curves: Curves, data: str, where: str = "the sensitivity analysis") -> None:
+    """Raise PlanError unless an analysis was made on this data set."""
     found = curves.settings.get("data")
-    if data is not None and found != data:
+    if found != data:
         raise PlanError(
             f"{where} was made on {found or 'data it does not name'}, not on {data}: run `psvit "
             f"sensitivity` with --data {data}"
