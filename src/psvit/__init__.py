@@ -8,6 +8,7 @@ small = psvit.load("OUT")
 
 from psvit.allocate import allocate as allocate
 from psvit.artefacts import load as load
+from psvit.artefacts import push_to_hub as push_to_hub
 from psvit.artefacts import save as save
 from psvit.capture import capture as capture
 from psvit.compare import compare as compare

@@ -65,7 +65,7 @@ def test_weights_keep_the_names_of_the_original_at_smaller_shapes(out):
 
 def test_folder_holds_plan_metrics_and_weights_and_no_pickle(out):
     assert sorted(p.name for p in out.iterdir()) == [
-        "metrics.json", "model.safetensors", "plan.json",
+        "README.md", "config.json", "metrics.json", "model.safetensors", "plan.json",
     ]  # fmt: skip
     plan = json.loads((out / "plan.json").read_text())
     assert plan["source"] == {"factory": "tests.artefacts.models:Net", "arguments": {"width": 12}}

@@ -49,7 +49,7 @@ def test_rebuilding_gives_the_same_bytes(out):
     assert write_report(out) == out / REPORT
     assert (out / REPORT).read_bytes() == first
     assert sorted(p.name for p in out.iterdir()) == [
-        "metrics.json", "model.safetensors", "plan.json", "report.html",
+        "README.md", "config.json", "metrics.json", "model.safetensors", "plan.json", "report.html",
     ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from psvit.artefacts.checkpoint import differences
 from psvit.artefacts.folder import METRICS, PLAN, WEIGHTS
+from psvit.artefacts.hub import local_folder
 from psvit.artefacts.lineage import remember
 from psvit.artefacts.save import PLAN_DIGEST, Artefact, digest
 from psvit.errors import OutputError, PlanError
@@ -22,13 +23,15 @@ from psvit.records import Plan
 def load(out: str | Path, *, model: nn.Module | None = None) -> nn.Module:
     """The pruned model in the folder `out`, in eval mode; it trains, exports and saves again.
 
+    `out` may also be "hub:user/name" or "hub:user/name@revision", a repository of the Hub.
+
     The original is built by the factory that plan.json names, which runs that code: load only
     folders that you trust. `model`, an instance of the original (any weights; it is left
     untouched), takes its place, and is needed where the folder names no factory.
 
     Raises OutputError for a folder that psvit did not write or that is damaged, PlanError for a
     plan that was edited, is newer than this psvit, or belongs to another model, and ModelError
-    if the original cannot be built.
+    if the original cannot be built or the repository not be had.
     """
     return load_artefact(out, model=model).model
 
@@ -40,7 +43,7 @@ def load_artefact(out: str | Path, *, model: nn.Module | None = None) -> Artefac
     from psvit.models.load import build_source
     from psvit.rewrite import rewrite
 
-    folder = Path(out)
+    folder = local_folder(out)
     plan = read_plan(folder)
     weights, plan_digest = _read_weights(folder)
     if plan_digest is not None and plan_digest != digest(plan):

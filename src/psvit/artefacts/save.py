@@ -1,4 +1,4 @@
-"""Write a pruned model as a folder: weights, plan, metrics. No pickle."""
+"""Write a pruned model as a folder: weights, plan, metrics, card. No pickle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from psvit.artefacts.folder import METRICS, PLAN, WEIGHTS, written_folder
+from psvit.artefacts.card import card_text, config_text
+from psvit.artefacts.folder import CARD, CONFIG, METRICS, PLAN, WEIGHTS, written_folder
 from psvit.artefacts.lineage import plan_of
 from psvit.artefacts.story import story
 from psvit.errors import OutputError
@@ -42,7 +43,7 @@ _NUMBERS = re.compile(r"\[\n\s*(-?\d+(?:,\n\s*-?\d+)*)\n\s*\]")
 def save(
     result: Result, out: str | Path, *, force: bool = False, extras: Extras | None = None
 ) -> None:
-    """Write `result` to the folder `out`, whole or not at all.
+    """Write `result` to the folder `out`, whole or not at all: a repository as the Hub has them.
 
     The plan that is written leads from the original model to the result, over any earlier
     pruning. With `force` an earlier folder of psvit's is replaced. `extras` are further text
@@ -83,6 +84,8 @@ def _write(
             raise OutputError(f"cannot write {out}: {error}") from error
         (folder / PLAN).write_text(plan.to_json() + "\n", encoding="utf-8")
         (folder / METRICS).write_text(as_text(metrics), encoding="utf-8")
+        (folder / CONFIG).write_text(config_text(plan, metrics), encoding="utf-8")
+        (folder / CARD).write_text(card_text(plan, metrics), encoding="utf-8")
         for name, text_of in (extras or {}).items():
             (folder / name).write_text(text_of(folder), encoding="utf-8")
 

@@ -1,7 +1,8 @@
 """From a MODEL as people write it to an nn.Module, and back again from a plan's source.
 
-A MODEL is a name of the registry, `package.module:factory`, `path/to/file.py:factory`, or a
-folder that psvit wrote. Whatever goes wrong in code that is not psvit's becomes one ModelError.
+A MODEL is a name of the registry, `package.module:factory`, `path/to/file.py:factory`, a folder
+that psvit wrote, or such a folder on the Hub, `hub:user/name`. Whatever goes wrong in
+code that is not psvit's becomes one ModelError.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from psvit.artefacts.folder import is_artefact
+from psvit.artefacts.hub import is_on_hub, local_folder
 from psvit.artefacts.load import load_artefact
 from psvit.errors import ModelError, OptionError, OutputError, PlanError, PsvitError
 from psvit.models.registry import MODELS, build
@@ -49,8 +50,8 @@ def load_model(
     Raises ModelError if it cannot be found or built, OutputError or PlanError for a folder that
     is not psvit's or whose plan is not its own, OptionError for arguments given to a folder.
     """
-    folder = Path(spec)
-    if spec not in MODELS and folder.is_dir():
+    folder = local_folder(spec)
+    if is_on_hub(spec) or (spec not in MODELS and folder.is_dir()):
         if not is_artefact(folder) and not (folder / "plan.json").exists():
             raise OutputError(
                 f"{spec} is not a folder that psvit wrote (it has no plan.json): expected one, or "
