@@ -207,8 +207,9 @@ def test_spikes_pass_gradients_through_their_surrogates(spikes: Ready) -> None:
 class Trained(neuron.IFNode):
     """Its surrogate is there in train mode only."""
 
-    def neuronal_fire(self) -> Tensor:
-        return super().neuronal_fire() if self.training else (self.v >= self.v_threshold).to(self.v)
+    def single_step_forward(self, x: Tensor) -> Tensor:
+        spikes = super().single_step_forward(x)
+        return spikes if self.training else spikes.detach()
 
 
 def test_a_neuron_that_has_its_surrogate_in_train_mode_only_gets_there() -> None:
