@@ -62,6 +62,7 @@ def test_ctrl_c_keeps_the_analysis_and_the_same_command_goes_on(prune, tmp_path,
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.thorough
 def test_kill_9_in_the_middle_loses_no_point(prune, net, tmp_path):
     assert prune("--save", "memory=30%", out="whole").code == 0
     slow = NET.replace('print("a model that prints")', "import time; time.sleep(0.05)")
