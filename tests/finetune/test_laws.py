@@ -16,6 +16,8 @@ from torch import nn
 
 import psvit
 from psvit.finetune import Tuning, finetune
+from psvit.finetune.data import split
+from psvit.finetune.distill import Distillation
 from psvit.train.checkpoint import BEST, LAST, LOG
 from tests.finetune.tiny import TUNING, data, dense_model, pruned
 
@@ -78,6 +80,11 @@ def test_the_best_weights_on_held_out_images_are_kept(tmp_path: Path) -> None:
     assert [line["step"] for line in judged] == [0, 5, 10, 15, 20, 25]
     best = max(judged, key=lambda line: (line["held_out_accuracy"], -line["held_out_loss"]))
     assert tuned.summary()["kept_step"] == best["step"] != judged[-1]["step"]
+    again = Distillation(tuned.model, tuned.teacher, wild).score(
+        tuned.model, split(data(), wild).held_out(), labelled=True
+    )
+    assert again.accuracy == best["held_out_accuracy"]
+    assert again.loss == pytest.approx(best["held_out_loss"], rel=1e-6)
     kept, last = (load_file(tmp_path / "run" / name) for name in (BEST, LAST))
     assert _same(tuned.model, kept)
     assert not _same(tuned.model, last)

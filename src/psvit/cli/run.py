@@ -24,7 +24,7 @@ from psvit.cli.measuring import (
     with_firing,
 )
 from psvit.cli.resume import analysis_journal, resumable
-from psvit.cli.tuning import Place, place_of, tune
+from psvit.cli.tuning import Place, place_of, training_settings, tune
 from psvit.cli.typed import typed_command
 from psvit.data import Batches
 from psvit.evaluate import Latency
@@ -200,7 +200,7 @@ def _trainer(
         how,
         tuning.place,
         device=device,
-        settings={"data": tuning.settings},
+        settings=training_settings(tuning.settings),
         force=tuning.force,
         # The stage's own line shows it where lines are redrawn.
         progress=show if sys.stderr.isatty() else None,

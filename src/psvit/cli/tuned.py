@@ -24,7 +24,7 @@ from psvit.cli.measuring import (
     with_firing,
 )
 from psvit.cli.run import versions
-from psvit.cli.tuning import log_text, place_of, tune
+from psvit.cli.tuning import log_text, place_of, training_settings, tune
 from psvit.cli.typed import typed_command
 from psvit.data import Batches
 from psvit.errors import OutputError
@@ -80,7 +80,7 @@ def tune_and_save(
         job.tuning,
         place,
         device=job.device,
-        settings={"data": job.settings},
+        settings=training_settings(job.settings),
         force=force,
     )
     if not is_main():

@@ -19,6 +19,7 @@ from psvit.errors import CheckpointError, OutputError
 from psvit.finetune import Tuned, Tuning, finetune
 from psvit.train import ProgressLine, Status
 from psvit.train.checkpoint import CHECKPOINT, SETTINGS
+from psvit.train.devices import is_main
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ def place_of(out: Path, resume: Path | None) -> Place:
     return Place(run, named=True)
 
 
+def training_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what a folder remembers, that which decides how training goes."""
+    return {key: settings[key] for key in ("data", "recipe")}
+
+
 def tune(
     small: nn.Module,
     dense: nn.Module | None,
@@ -62,8 +68,9 @@ def tune(
     With ``force``, a run of other settings in a folder that was not named makes way. ``progress``
     None: a line of its own on stderr.
     """
+    tell = note if is_main() else _nothing
     if (place.run / CHECKPOINT).exists():
-        note(f"going on from {place.run}, if it is the same fine-tuning")
+        tell(f"going on from {place.run}, if it is the same fine-tuning")
     try:
         start = partial(
             finetune,
@@ -75,7 +82,7 @@ def tune(
             run=place.run,
             settings=settings,
             progress=progress or ProgressLine(),
-            note=note,
+            note=tell,
         )
         return _begun(start, place, force)
     except KeyboardInterrupt as error:
@@ -97,6 +104,10 @@ def _begun(start: Callable[[], Tuned], place: Place, force: bool) -> Tuned:
     note(f"{place.run} held another fine-tuning, which --force replaces")
     shutil.rmtree(place.run)
     return start()
+
+
+def _nothing(text: str) -> None:
+    """What the processes beside the first have to say."""
 
 
 def log_text(tuned: Tuned) -> str:
