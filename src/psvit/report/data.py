@@ -70,7 +70,8 @@ class ReportData:
     """Everything that ``psvit.report.page.render`` may show; sections without data are left out.
 
     ``load``: Python that loads the model. ``facts``: rows of the section on reproduction.
-    ``tuning``: what metrics.json says of fine-tuning.
+    ``recovery`` and ``tuning``: what metrics.json says of recovery and of fine-tuning.
+    ``control``: the unpruned model after the same recovery.
     ``loss_unit``: what ``BudgetStep.loss`` is, ``points`` (of accuracy, a fraction) or ``nats``.
     """
 
@@ -87,4 +88,6 @@ class ReportData:
     command: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     method: str = "uniform"
+    recovery: Mapping[str, Any] = field(default_factory=dict)
+    control: Figures | None = None
     tuning: Mapping[str, Any] = field(default_factory=dict)

@@ -25,6 +25,7 @@ from psvit.report.network import (
 )
 from psvit.report.provenance import load_section, locked_section, reproduce_section
 from psvit.report.rates import rates_section
+from psvit.report.recovering import recovery_section
 from psvit.report.units import bytes_text, count_text, percent_text
 
 _HOLE = re.compile(r"\{\{(\w+)\}\}")
@@ -34,6 +35,7 @@ def render(data: ReportData) -> str:
     """The page as text. Whatever comes from a user is escaped."""
     sections = [
         headline_section(data),
+        recovery_section(data.recovery, data.control),
         finetuning_section(data.tuning),
         _explore(data),
         sensitivity_section(data),

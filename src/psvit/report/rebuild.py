@@ -99,6 +99,7 @@ def _data(
     path = metrics.get("path")
     stories = metrics.get("groups", [])
     rows = _rows(plan, stories, path)
+    control = metrics.get("dense_recovered")
     return ReportData(
         before=Figures(**metrics["before"]),
         after=Figures(**metrics["after"]),
@@ -113,6 +114,8 @@ def _data(
         command=str(settings.get("command", "")),
         facts=_facts(plan, settings, metrics, out),
         method=str(settings.get("method", "uniform")),
+        recovery=metrics.get("recovery", {}),
+        control=None if control is None else Figures(**control),
         tuning=metrics.get("finetune", {}),
     )
 
@@ -226,6 +229,8 @@ def _facts(
         "accuracy at least": _amount(settings.get("min_accuracy")),
         "method": settings.get("method"),
         "saliency": settings.get("saliency"),
+        "channels that never fired": settings.get("never_fired"),
+        "recovery": settings.get("recover"),
         "widths": _aligned(settings),
         **finetuning_facts(metrics.get("finetune", {})),
         "seed": settings.get("seed"),
