@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import psvit
 from psvit.capture.copying import private_copy
 from psvit.errors import DataError, ModelError
 from psvit.groups import make_plan
@@ -17,6 +19,8 @@ from psvit.recover import Origin
 from psvit.recover.auto import STEPS, auto, split
 from psvit.recover.bn import reestimate
 from psvit.recover.lsq import Fit
+from psvit.report.page import render
+from psvit.report.rebuild import report_data
 from psvit.rewrite import rewrite
 from tests.calibrate.nets import Ready, Spikes, ready
 from tests.zoo.case import float64
@@ -117,6 +121,23 @@ def test_a_dense_model_gets_new_statistics_alone(net: Ready, images: list[Tensor
     assert auto(one, images, None).images == reestimate(other, images[:3])
     for name, value in other.state_dict().items():
         assert torch.equal(one.state_dict()[name], value)
+
+
+def test_pruning_tells_of_the_steps_and_of_a_model_that_guesses(
+    net: Ready, images: list[Tensor], tmp_path: Path
+) -> None:
+    labels = torch.arange(40) % 5  # random weights know nothing of them
+    data = [(x, labels) for x in images]
+    result = psvit.prune(net.model, images[0][:2], {"params": 0.3}, data=data, recover="auto", n=40)
+    assert result.settings["saliency"] == "obs"
+    told = result.measured["recovery"]
+    assert [one["step"] for one in told["steps"]] == ["bn", "obs", "lsq"]
+    assert any("no better than guessing among 5 classes" in note for note in told["notes"])
+    assert result.control is not None
+    psvit.save(result, tmp_path / "out")
+    page = render(report_data(tmp_path / "out"))
+    assert '<section id="recovery">' in page
+    assert "guessing among 5 classes" in page
 
 
 def test_images_are_split_whatever_their_batches() -> None:
