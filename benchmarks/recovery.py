@@ -2,7 +2,7 @@
 
     python benchmarks/recovery.py [--model spikformer-digits] [--data digits] [--checkpoint FILE]
         [--recipe cifar10] [--save 0.224 0.267 0.4 0.5] [--saliency l1 rate taylor obs]
-        [--recover none bn obs] [--images 1024] [--limit N]
+        [--recover none bn obs lsq auto] [--images 1024] [--limit N]
 
 Every ranking is taken from, and every recovery calibrated on, --images training images; accuracy
 is measured once for each cell on the test images (all, or --limit drawn at random). The loss is
