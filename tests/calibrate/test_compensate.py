@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from psvit.calibrate import can_lose, compensate, refit
+from psvit.calibrate.compensate import MOST_GAIN
 from psvit.groups import make_plan
 from psvit.records import Removal
 from psvit.rewrite import zeroed
@@ -130,9 +131,8 @@ def test_every_consumer_gains_and_no_neighbour_of_the_solution_does_better() -> 
             if not can_lose(consumer) or not bool(lost.any()):
                 continue
             old = net.graph.module.get_parameter(consumer.weight).detach()
-            new, constant = refit(
-                consumer, net.moments.parts[consumer.weight], old, lost, ridge=1e-12
-            )
+            parts = net.moments.parts[consumer.weight]
+            new, constant = refit(consumer, parts, old, lost, ridge=1e-12, restore=False)
             matrix = old.reshape(lost.shape[0], -1, lost.shape[1])
             plain = matrix.masked_fill(lost[:, None], 0).reshape(old.shape)
             before = squared_error(net, consumer.name, plain, torch.zeros_like(constant))
@@ -146,6 +146,29 @@ def test_every_consumer_gains_and_no_neighbour_of_the_solution_does_better() -> 
                 drift = drift if consumer.absorbs else 0 * drift
                 near = squared_error(net, consumer.name, new + step, constant + drift)
                 assert near >= after - 1e-12
+
+
+def test_outputs_keep_their_mean_and_get_their_variance_back() -> None:
+    net = ready(Spikes, channels=2)
+    consumer = net.consumer("second.0")
+    (part,) = net.moments.parts["second.0.weight"]
+    covariance = part.covariance(0, centred=True)
+    old = net.graph.module.get_parameter("second.0.weight").detach()
+    lost = consumer.lost({net.group("first.0.weight:0").id: [1, 4, 6]})
+
+    def moments_of(restore: bool) -> tuple[Tensor, Tensor]:
+        new, constant = refit(consumer, (part,), old, lost, restore=restore)
+        rows = new.flatten(1)
+        return rows @ part.mean[0] + constant, (rows @ covariance * rows).sum(1)
+
+    mean, variance = old.flatten(1) @ part.mean[0], (old.flatten(1) @ covariance * old.flatten(1))
+    variance = variance.sum(1)
+    for restore in (False, True):
+        torch.testing.assert_close(moments_of(restore)[0], mean, rtol=0, atol=1e-12)
+    least_squares, restored = moments_of(False)[1], moments_of(True)[1]
+    assert bool((least_squares < variance).all())
+    expected = torch.minimum(variance, MOST_GAIN**2 * least_squares)
+    torch.testing.assert_close(restored, expected, rtol=1e-9, atol=0)
 
 
 def test_dead_and_duplicate_inputs_do_no_harm() -> None:

@@ -32,7 +32,7 @@ def cost_of(net: Ready, group: Group, gone: list[int], ridge: float) -> float:
         old = net.graph.module.get_parameter(consumer.weight).detach()
         lost = consumer.lost({group.id: gone})
         parts = net.moments.parts[consumer.weight]
-        new, _ = refit(consumer, parts, old, lost, ridge)
+        new, _ = refit(consumer, parts, old, lost, ridge, restore=False)
         gain = torch.ones(len(old))
         if consumer.norm is not None:
             norm = net.graph.module.get_submodule(consumer.norm)

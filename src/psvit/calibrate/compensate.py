@@ -12,13 +12,19 @@ with a ridge l in units of the mean variance. That is the W' that minimises
 Alistarh 2022 (Optimal Brain Compression, section 3). Nothing changes where nothing goes. An
 operation whose constant nothing can absorb is fitted without one: then C is the second moment.
 
+Least squares shrinks what it cannot predict, and a neuron whose input varies less fires less
+often: an error that does not average out over a layer, as flipped spikes do. So each output gets
+back the variance that it had (ours):
+
+    W'_o <- W'_o sd(W_o x) / sd(W'_o x_S)
+
 The constant goes into the layer's own bias, or else out of the running mean of the batch norm
 that follows: there it is what re-estimating the statistics would find, so the two agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -27,9 +33,13 @@ from psvit.calibrate.consumers import Consumer
 from psvit.calibrate.moments import Moments, Part
 from psvit.records import Removal
 
-RIDGE = 1e-3
+RIDGE = 1e-2
 """Share of the mean variance of the inputs that is added to each; 1e-4 to 1e-2 make no
 difference that we could measure."""
+
+MOST_GAIN = 3.0
+"""A deviation is restored by no more than this factor: beyond it the fit explains a tenth of the
+variance at best, and blowing it up adds more noise than signal."""
 
 
 def compensate(
@@ -38,12 +48,14 @@ def compensate(
     moments: Moments,
     removal: Removal,
     ridge: float = RIDGE,
+    *,
+    restore: bool = True,
 ) -> dict[str, torch.Tensor]:
     """New values of tensors of the unpruned ``module``, by name, for when ``removal`` is gone.
 
     Of full size: columns of removed channels are 0. Each is of the dtype and on the device of
     the tensor it stands for. Only consumers that lose an input and keep one are changed, so the
-    empty removal gives nothing.
+    empty removal gives nothing. ``restore``: give outputs their variance back.
     """
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
     found: dict[str, torch.Tensor] = {}
@@ -53,7 +65,7 @@ def compensate(
         if parts is None or not bool(lost.any()) or bool(lost.all()):
             continue
         old = tensors[consumer.weight].detach()
-        weight, constant = refit(consumer, parts, old, lost, ridge)
+        weight, constant = refit(consumer, parts, old, lost, ridge, restore=restore)
         found[consumer.weight] = weight.to(old)
         target = consumer.absorber
         if target is not None:
@@ -69,15 +81,18 @@ def refit(
     weight: torch.Tensor,
     lost: torch.Tensor,
     ridge: float = RIDGE,
+    *,
+    restore: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The weight without the columns ``lost`` ``[G, c]``, in its own shape, and the constant.
 
-    Both float64 on the CPU; the constant ``[G * O]`` is 0 where none can be absorbed.
+    Both float64 on the CPU; the constant ``[G * O]`` is 0 where none can be absorbed. ``restore``
+    False gives the least-squares solution itself.
     """
     groups = consumer.geometry.groups
     old = weight.double().cpu().reshape(groups, -1, lost.shape[1])
     new = old.clone()
-    constant = torch.zeros(old.shape[:2], dtype=torch.float64)
+    parts = tuple(parts)
     for part in parts:
         for g in range(groups):
             gone = lost[g, part.columns]
@@ -88,10 +103,31 @@ def refit(
             share = _shares(covariance, gone, ridge)  # [kept, leaving]
             new[g, :, kept] += old[g, :, leaving] @ share.T
             new[g, :, leaving] = 0
-            if consumer.absorbs:
-                change = old[g][:, part.columns] - new[g][:, part.columns]
-                constant[g] += change @ part.mean[g]
+    constant = torch.zeros(old.shape[:2], dtype=torch.float64)
+    if consumer.absorbs:
+        if restore:
+            new *= _gain(parts, old, new)[:, :, None]
+        for part in parts:
+            change = (old - new)[:, :, part.columns]
+            constant += torch.einsum("goc,gc->go", change, part.mean)
     return new.reshape(weight.shape), constant.reshape(-1)
+
+
+def _gain(parts: Sequence[Part], old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """``[G, O]``: the dense outputs' deviation by that of the refitted ones."""
+    before, after = _variance(parts, old), _variance(parts, new)
+    alive = after > 1e-12 * before
+    return torch.where(alive, (before / after).sqrt().clamp(max=MOST_GAIN), 1.0)
+
+
+def _variance(parts: Sequence[Part], weight: torch.Tensor) -> torch.Tensor:
+    """``[G, O]``: of the outputs of a weight ``[G, O, c]``; of several parts, as if independent."""
+    total = torch.zeros(weight.shape[:2], dtype=torch.float64)
+    for part in parts:
+        some = weight[:, :, part.columns]
+        second = (some @ part.second * some).sum(2)
+        total += second - torch.einsum("goc,gc->go", some, part.mean).square()
+    return total.clamp(min=0)
 
 
 def _shares(covariance: torch.Tensor, gone: torch.Tensor, ridge: float) -> torch.Tensor:

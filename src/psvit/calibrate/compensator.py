@@ -17,18 +17,24 @@ from psvit.records import Graph, Groups, Removal
 
 @dataclass(frozen=True, eq=False)
 class Compensator:
-    """The weights of a dense model and the moments of their inputs: what refits any removal."""
+    """The weights of a dense model and the moments of their inputs: what refits any removal.
+
+    ``ridge`` and ``restore``: see ``psvit.calibrate.compensate``.
+    """
 
     graph: Graph
     groups: Groups
     consumers: tuple[Consumer, ...]
     moments: Moments
     ridge: float = RIDGE
+    restore: bool = True
 
     def values(self, removal: Removal) -> dict[str, torch.Tensor]:
         """New values of tensors of the unpruned model; see ``psvit.calibrate.compensate``."""
         module = self.graph.module
-        return compensate(module, self.consumers, self.moments, removal, self.ridge)
+        return compensate(
+            module, self.consumers, self.moments, removal, self.ridge, restore=self.restore
+        )
 
 
 def calibrate(

@@ -23,7 +23,7 @@ from torch.nn import functional
 from psvit.calibrate.consumers import Consumer
 from psvit.calibrate.patches import Geometry, count_rows, patches
 from psvit.calibrate.products import Product, squared
-from psvit.capture.running import Watcher, run_batch, settled
+from psvit.capture.running import Watcher, inputs_in, run_batch, settled
 from psvit.errors import DataError, ModelError
 from psvit.records import Graph, IntArray
 
@@ -97,7 +97,7 @@ def collect(
     afterwards. Raises DataError for no images, for images that are all the same or not finite,
     ModelError if the model fails on a batch or an activation is not finite.
     """
-    batches = [_inputs(batch, len(graph.inputs)) for batch in images]
+    batches = [inputs_in(batch, len(graph.inputs)) for batch in images]
     total = sum(len(batch[0]) for batch in batches)
     check_images([batch[0] for batch in batches])
     place = torch.device(device)
@@ -357,14 +357,3 @@ def _digest(batches: Iterable[Sequence[torch.Tensor]]) -> str:
         total.update(f"{x.dtype} {list(x.shape[1:])}".encode())
         total.update(x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()[:16]
-
-
-def _inputs(batch: Any, inputs: int) -> list[torch.Tensor]:
-    items = [batch] if isinstance(batch, torch.Tensor) else batch
-    tensors = list(items)[:inputs] if isinstance(items, list | tuple) else []
-    if len(tensors) < inputs or not all(isinstance(x, torch.Tensor) and x.ndim for x in tensors):
-        raise DataError(
-            f"the data yield a {type(batch).__name__}, expected images, or (images, labels): "
-            f"{inputs} tensor{'s' * (inputs > 1)} in front"
-        )
-    return tensors
