@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from psvit.errors import ModelError
+from psvit.errors import DataError, ModelError
 from psvit.neurons import reset_state
 from psvit.records import Graph
 
@@ -39,6 +39,21 @@ def run_batch(graph: Graph, watcher: Watcher, inputs: Sequence[torch.Tensor]) ->
             f"{(str(error).strip() or type(error).__name__).splitlines()[0]}"
             f"{fixed if graph.fixed else ''}"
         ) from error
+
+
+def inputs_in(batch: Any, count: int) -> list[torch.Tensor]:
+    """The ``count`` inputs that a batch starts with: a tensor, or a sequence with tensors in front.
+
+    ``(images, labels)`` is such a sequence for a model of one input. Raises DataError for others.
+    """
+    items = [batch] if isinstance(batch, torch.Tensor) else batch
+    tensors = list(items)[:count] if isinstance(items, list | tuple) else []
+    if len(tensors) < count or not all(isinstance(x, torch.Tensor) and x.ndim for x in tensors):
+        raise DataError(
+            f"the data yield a {type(batch).__name__}, expected images, or (images, labels): "
+            f"{count} tensor{'s' * (count > 1)} in front"
+        )
+    return tensors
 
 
 @contextmanager

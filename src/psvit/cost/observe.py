@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from psvit.capture.running import Watcher, run_batch, settled
+from psvit.capture.running import Watcher, inputs_in, run_batch, settled
 from psvit.cost.macs import batch_axis, list_operations, nodes_from_input, uncounted
 from psvit.cost.names import operation_names
 from psvit.cost.rates import LayerRate, Rates
@@ -58,7 +58,7 @@ def observe(
     axis, inputs, n = batch_axis(graph), len(graph.inputs), 0
     with settled(graph, device, seed):
         for batch in batches:
-            images = _images(batch, inputs)
+            images = inputs_in(batch, inputs)
             if limit is not None:
                 images = [x.narrow(axis, 0, min(limit - n, x.shape[axis])) for x in images]
             if images[0].shape[axis] == 0:
@@ -239,14 +239,3 @@ def _seen(graph: Graph, part: Part) -> tuple[Seen | None, ...]:
         else None
         for side in (() if part.term is None else part.term.sides)
     )
-
-
-def _images(batch: Any, inputs: int) -> list[torch.Tensor]:
-    items = [batch] if isinstance(batch, torch.Tensor) else batch
-    images = list(items)[:inputs] if isinstance(items, list | tuple) else []
-    if len(images) < inputs or not all(isinstance(x, torch.Tensor) and x.ndim for x in images):
-        raise DataError(
-            f"the data yield a {type(batch).__name__}, expected images, or (images, labels): "
-            f"{inputs} tensor{'s' * (inputs > 1)} in front"
-        )
-    return images

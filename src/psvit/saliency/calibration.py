@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from psvit.capture.running import inputs_in
 from psvit.errors import DataError, OptionError
 
 IMAGES = 256
@@ -42,8 +43,10 @@ class Calibration:
         """
         seen, values = 0, (float("inf"), float("-inf"))
         for batch in self.batches:
-            parts = _parts(batch, count)
-            parts = tuple(x.narrow(axis, 0, min(self.n - seen, x.shape[axis])) for x in parts)
+            parts = tuple(
+                x.narrow(axis, 0, min(self.n - seen, x.shape[axis]))
+                for x in inputs_in(batch, count)
+            )
             if parts[0].shape[axis] == 0:
                 continue
             _check_finite(parts)
@@ -59,17 +62,6 @@ class Calibration:
                 f"every value of the {seen:,} calibration images is {values[0]:g}: blank images "
                 "tell nothing about channels, check the data and its preprocessing"
             )
-
-
-def _parts(batch: Any, count: int) -> tuple[torch.Tensor, ...]:
-    items = [batch] if isinstance(batch, torch.Tensor) else batch
-    parts = tuple(items[:count]) if isinstance(items, list | tuple) else ()
-    if len(parts) < count or not all(isinstance(x, torch.Tensor) and x.ndim for x in parts):
-        raise DataError(
-            f"the data yield a {type(batch).__name__}, expected images, or (images, labels): "
-            f"{count} tensor{'s' * (count > 1)} in front"
-        )
-    return parts
 
 
 def _check_finite(parts: tuple[torch.Tensor, ...]) -> None:
