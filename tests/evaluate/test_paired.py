@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
 
 from psvit.evaluate import drop_limit, paired_drop
 from psvit.evaluate.paired import Z_95_ONE_SIDED
@@ -77,6 +78,29 @@ def test_the_limit_without_a_difference_is_known(n: int) -> None:
     z = Z_95_ONE_SIDED
     assert drop_limit(right, right) == pytest.approx(z**2 / (n + z**2), abs=1e-8)
     assert drop_limit(right, ~right) == 1.0
+
+
+@given(COUNTS.filter(lambda counts: counts[1] or counts[2]))
+def test_the_limit_solves_the_score_equation(counts) -> None:
+    """With the likeliest table whose drop is d found by search, not by formula."""
+    both, first, second, neither = counts
+    n, d = sum(counts), drop_limit(*models(*counts))
+
+    def unlikely(q: float) -> float:
+        return -(
+            first * math.log(q + d)
+            + (second * math.log(q) if second else 0.0)
+            + (both + neither) * math.log(1 - 2 * q - d + 1e-300)
+        )
+
+    if d > 0.99 or d < 1e-3:
+        return
+    least = max(0.0, -d) + 1e-12
+    q = minimize_scalar(
+        unlikely, bounds=(least, (1 - d) / 2 - 1e-12), method="bounded", options={"xatol": 1e-12}
+    ).x
+    z = (first - second - n * d) / math.sqrt(n * (2 * q + d * (1 - d)))
+    assert z == pytest.approx(-Z_95_ONE_SIDED, abs=1e-3)
 
 
 @given(COUNTS)
