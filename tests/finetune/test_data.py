@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +56,22 @@ def test_data_too_large_for_memory_are_split_where_they_lie(
     rows = {tuple(image.flatten().tolist()) for image in torch.cat(parts)}
     assert rows == {tuple(image.flatten().tolist()) for image in whole}
     torch.testing.assert_close(small.train.span, large.train.span)
+
+
+def test_a_users_factory_is_split_by_its_own_data_set(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("""
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+def make():
+    images = torch.arange(40.0)[:, None, None, None].expand(40, 1, 2, 2)
+    return DataLoader(TensorDataset(images, torch.arange(40, dtype=torch.int32)), batch_size=10)
+""")
+    parts = split(open_data(f"{tmp_path}/mine.py:make", split="train"), TUNING)
+    held, trained = _ids(parts.held_out()), _ids(parts.train.epoch(0, 0))
+    assert sorted(held + trained) == list(range(40))
+    assert [labels.dtype for _, labels in parts.train.epoch(0, 1)] == [torch.int64] * 3
+    assert parts.train.span is None
 
 
 def test_of_a_stream_nothing_can_be_held_out() -> None:

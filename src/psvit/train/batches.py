@@ -222,5 +222,5 @@ def labelled_batch(batch: Any) -> Batch:
         )
     images = pair[0]
     if len(pair) > 1:
-        return images, pair[1]
+        return images, pair[1].long()
     return images, torch.full((len(images),), -1)
