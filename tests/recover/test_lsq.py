@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import psvit
 from psvit.calibrate import patches
+from psvit.capture import prefix
 from psvit.capture.copying import private_copy
 from psvit.capture.running import Watcher, run_batch, settled
 from psvit.errors import DataError, ModelError
@@ -22,7 +23,6 @@ from psvit.records import Graph, Removal
 from psvit.recover.least_squares import Sums, solve
 from psvit.recover.lsq import Fit, lsq
 from psvit.rewrite import rewrite, zeroed
-from psvit.sensitivity import prefix
 from tests.calibrate.nets import Mixed, Ready, Spikes, ready
 from tests.zoo.case import float64
 

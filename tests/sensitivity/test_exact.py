@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 import psvit
+from psvit.capture import prefix as prefix_file
+from psvit.capture import program as program_file
 from psvit.cost import measure
 from psvit.neurons import reset_state
 from psvit.records import Curves
 from psvit.rewrite import zeroed
-from psvit.sensitivity import prefix as prefix_file
-from psvit.sensitivity import program as program_file
 from psvit.sensitivity import trials as trials_file
 from tests.laws.support import ready
 from tests.sensitivity.tiny import GRID, Noisy, Spiking, Steps, Tiny, Writes, tiny

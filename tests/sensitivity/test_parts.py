@@ -10,9 +10,10 @@ from rich.console import Console
 from torch import fx
 
 import psvit
+from psvit.capture import prefix, program
 from psvit.records import Curves, Figures, Point
-from psvit.rewrite import zeroed
-from psvit.sensitivity import blocks, prefix, program, tables, trials, zeroing
+from psvit.rewrite import zeroed, zeroing
+from psvit.sensitivity import blocks, tables, trials
 from tests.laws.support import ready
 from tests.sensitivity.tiny import Steps, Tiny, Writes, tiny
 

@@ -26,21 +26,21 @@ from torch import fx, nn
 from psvit.calibrate import Consumer, check_images, count_rows, list_consumers, patches
 from psvit.calibrate.moments import FEWEST_ROWS, ROWS_PER_COLUMN
 from psvit.capture.copying import private_copy
-from psvit.errors import ModelError
-from psvit.groups import make_plan
-from psvit.records import Graph, Groups, Removal
-from psvit.recover.least_squares import RIDGE, Sums, solve
-from psvit.recover.origin import Origin
-from psvit.recover.record import Record
-from psvit.sensitivity.prefix import Prefix
-from psvit.sensitivity.program import (
+from psvit.capture.prefix import Prefix
+from psvit.capture.program import (
     Program,
     first_reader,
     prepare_program,
     safe_start,
     walk,
 )
-from psvit.sensitivity.zeroing import Edit, edits_of
+from psvit.errors import ModelError
+from psvit.groups import make_plan
+from psvit.records import Graph, Groups, Removal
+from psvit.recover.least_squares import RIDGE, Sums, solve
+from psvit.recover.origin import Origin
+from psvit.recover.record import Record
+from psvit.rewrite.zeroing import Edit, edits_of
 
 Progress = Callable[[int, int | None], None]
 """Called with the forwards done and to do, counted in layers times images."""
@@ -78,7 +78,7 @@ def lsq(
     are 0 in the result. The graph is not touched.
 
     Both models run once in all, as long as their activations fit into the memory of
-    ``psvit.sensitivity.prefix``; batches that do not fit run again for each layer. Raises
+    ``psvit.capture.prefix``; batches that do not fit run again for each layer. Raises
     DataError for images that cannot be used, ModelError if the model cannot be run on them.
     """
     if len(graph.inputs) != 1:

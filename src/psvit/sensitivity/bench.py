@@ -11,22 +11,22 @@ from torch import nn
 
 from psvit.calibrate import Compensator
 from psvit.capture.copying import private_copy
+from psvit.capture.prefix import Prefix
+from psvit.capture.program import Program, first_reader, prepare_program, run, safe_start
 from psvit.cost import Meter
 from psvit.errors import DataError, ModelError
 from psvit.evaluate import paired_drop, wilson
 from psvit.neurons import reset_state
 from psvit.outputs import kl_per_image, log_probabilities
 from psvit.records import Figures, Graph, Groups, Point
+from psvit.rewrite.zeroing import Edit, edits_of, replaced, zeroed
 from psvit.sensitivity.effect import (
     Activity,
     drift,
     mean_interval,
 )
-from psvit.sensitivity.prefix import Prefix
-from psvit.sensitivity.program import Program, first_reader, prepare_program, run, safe_start
 from psvit.sensitivity.sample import Sample
 from psvit.sensitivity.trials import Trial
-from psvit.sensitivity.zeroing import Edit, edits_of, replaced, zeroed
 
 SAVED: Mapping[str, Callable[[Figures], float | None]] = {
     "memory": lambda figures: figures.memory_bytes,

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from psvit.sensitivity.program import (
+from psvit.capture.program import (
     Program,
     Values,
     inputs_of,
