@@ -91,6 +91,26 @@ def test_the_code_on_the_card_of_a_named_model_runs(tmp_path: Path, hub: Hub) ->
     exec(code, scope)
     with torch.no_grad():
         assert torch.equal(scope["logits"], psvit.load(tmp_path / "out")(x))
+    loaded = load_model(f"hub:{NAME}")  # what every command does with MODEL
+    assert loaded.plan is not None
+    assert loaded.source == source
+    assert loaded.metrics is not None
+    assert loaded.metrics["settings"]["save"] == {"memory": 0.3}
+
+
+def test_what_a_stranger_names_is_not_called(tmp_path: Path, hub: Hub) -> None:
+    victim = tmp_path / "pwned"
+    (tmp_path / "net.py").write_text(f"open({str(victim)!r}, 'w').close()\ndef make(): pass")
+    psvit.save(pruned(source=Source(f"{tmp_path}/net.py:make", {})), tmp_path / "out")
+    psvit.push_to_hub(tmp_path / "out", NAME)
+    for call in (psvit.load, load_model):
+        with pytest.raises(psvit.PlanError, match=r"none of psvit's models.*give an instance"):
+            call(f"hub:{NAME}")
+    assert not victim.exists()
+    assert not psvit.load(f"hub:{NAME}", model=Net()).training
+    with pytest.raises(psvit.PsvitError):
+        psvit.load(tmp_path / "out")
+    assert victim.exists()  # the payload is a real one: a folder of one's own is trusted
 
 
 def test_pushed_and_loaded_is_the_same_model(out: Path, hub: Hub) -> None:
@@ -106,13 +126,10 @@ def test_pushed_and_loaded_is_the_same_model(out: Path, hub: Hub) -> None:
     assert set(sent) <= OWN_FILES
     assert NAME in sent["README.md"].decode()
     assert "USER/NAME" not in sent["README.md"].decode()
-    here, there = psvit.load(out).state_dict(), psvit.load(f"hub:{NAME}").state_dict()
+    here = psvit.load(out).state_dict()
+    there = psvit.load(f"hub:{NAME}", model=Net()).state_dict()
     assert list(here) == list(there)
     assert all(torch.equal(here[k], there[k]) for k in here)
-    loaded = load_model(f"hub:{NAME}")  # what every command does with MODEL
-    assert loaded.plan is not None
-    assert loaded.metrics is not None
-    assert loaded.metrics["after"]["accuracy"] == 0.9
 
 
 def test_a_revision_can_be_named_and_foreign_files_are_not_fetched(
@@ -124,7 +141,9 @@ def test_a_revision_can_be_named_and_foreign_files_are_not_fetched(
     psvit.push_to_hub(tmp_path / "smaller", f"hub:{NAME}")
     hub.repositories[NAME].commit({"net.py": b"raise SystemExit", "pytorch_model.bin": b"?"})
     size = {
-        revision: sum(p.numel() for p in psvit.load(f"hub:{NAME}{revision}").parameters())
+        revision: sum(
+            p.numel() for p in psvit.load(f"hub:{NAME}{revision}", model=Net()).parameters()
+        )
         for revision in ("", f"@{first}")
     }
     assert size[""] < size[f"@{first}"]
@@ -157,7 +176,7 @@ def test_what_cannot_be_had_is_one_line(
     assert "no such revision" in refused(f"hub:{NAME}@nowhere")
     hub.repositories["someone/else"] = other = hub.repositories[NAME].__class__()
     other.commit({"config.json": b"{}"})
-    with pytest.raises(OutputError, match=r"not a folder that psvit wrote.*no plan\.json"):
+    with pytest.raises(OutputError, match=r"not a folder that psvit wrote: it has no plan\.json"):
         load_model("hub:someone/else")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     with pytest.raises(OutputError, match=r"access denied.*hf auth login"):

@@ -13,17 +13,19 @@ from torch import nn
 
 from psvit.artefacts.checkpoint import differences
 from psvit.artefacts.folder import METRICS, PLAN, WEIGHTS
-from psvit.artefacts.hub import local_folder
+from psvit.artefacts.hub import is_on_hub, local_folder
 from psvit.artefacts.lineage import remember
 from psvit.artefacts.save import PLAN_DIGEST, Artefact, digest
 from psvit.errors import OutputError, PlanError
+from psvit.models.registry import MODELS
 from psvit.records import Plan
 
 
 def load(out: str | Path, *, model: nn.Module | None = None) -> nn.Module:
     """The pruned model in the folder `out`, in eval mode; it trains, exports and saves again.
 
-    `out` may also be "hub:user/name" or "hub:user/name@revision", a repository of the Hub.
+    `out` may also be "hub:user/name" or "hub:user/name@revision", a repository of the Hub. From
+    there only psvit's own models are built; for any other, give `model`.
 
     The original is built by the factory that plan.json names, which runs that code: load only
     folders that you trust. `model`, an instance of the original (any weights; it is left
@@ -57,6 +59,12 @@ def load_artefact(out: str | Path, *, model: nn.Module | None = None) -> Artefac
             raise PlanError(
                 f"{folder / PLAN} does not say how to build the original model: give an instance "
                 "of it, psvit.load(OUT, model=...)"
+            )
+        if is_on_hub(out) and plan.source.factory not in MODELS:
+            raise PlanError(
+                f"{out} says that {plan.source.factory} builds its original, which is none of "
+                "psvit's models, and what a stranger names is not called: give an instance, "
+                "psvit.load(..., model=...), or download the folder if you trust it"
             )
         model = build_source(plan.source)
     graph = capture(model, tuple(spec.zeros() for spec in plan.inputs), check=False)

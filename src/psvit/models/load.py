@@ -13,12 +13,13 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from psvit.artefacts.folder import is_artefact
-from psvit.artefacts.hub import is_on_hub, local_folder
+from psvit.artefacts.hub import is_on_hub
 from psvit.artefacts.load import load_artefact
 from psvit.errors import ModelError, OptionError, OutputError, PlanError, PsvitError
 from psvit.models.registry import MODELS, build
@@ -50,9 +51,9 @@ def load_model(
     Raises ModelError if it cannot be found or built, OutputError or PlanError for a folder that
     is not psvit's or whose plan is not its own, OptionError for arguments given to a folder.
     """
-    folder = local_folder(spec)
-    if is_on_hub(spec) or (spec not in MODELS and folder.is_dir()):
-        if not is_artefact(folder) and not (folder / "plan.json").exists():
+    folder, remote = Path(spec), is_on_hub(spec)
+    if remote or (spec not in MODELS and folder.is_dir()):
+        if not remote and not is_artefact(folder) and not (folder / "plan.json").exists():
             raise OutputError(
                 f"{spec} is not a folder that psvit wrote (it has no plan.json): expected one, or "
                 "package.module:factory, path/to/file.py:factory, or a name of `psvit models`"
@@ -62,7 +63,7 @@ def load_model(
                 f"{spec} is built with the arguments in its plan: drop --model-arg, or prune the "
                 "original again"
             )
-        artefact = load_artefact(folder)
+        artefact = load_artefact(spec)
         return LoadedModel(artefact.model, artefact.plan.source, artefact.plan, artefact.metrics)
     source = Source(portable(spec), dict(arguments or {}))
     if spec in MODELS:
