@@ -76,6 +76,7 @@ def test_a_card_without_accuracy_claims_none(tmp_path: Path) -> None:
     assert card.data.eval_results is None
     assert "accuracy" not in card.text
     assert "| memory (parameters and buffers) |" in card.text
+    assert "- budget: `memory 0.3`" in card.text
 
 
 def test_the_code_on_the_card_of_a_named_model_runs(tmp_path: Path, hub: Hub) -> None:

@@ -120,9 +120,10 @@ def _use(plan: Plan) -> str:
 
 def _made(settings: Mapping[str, Any]) -> str:
     recipe, versions = settings.get("recipe"), settings.get("versions") or {}
+    budget = settings.get("save") or {}
     told = {
         "command": settings.get("command"),
-        "budget": settings.get("save"),
+        "budget": ", ".join(f"{unit} {float(v):.4g}" for unit, v in budget.items()) or None,
         "method": settings.get("method"),
         "saliency": settings.get("saliency"),
         "recovery": settings.get("recover"),
