@@ -46,6 +46,12 @@ def cost_of(net: Ready, group: Group, gone: list[int], ridge: float) -> float:
     return total
 
 
+def _favour(model: nn.Module) -> None:
+    """One head is cheap throughout, and still must not lose more than the other."""
+    if isinstance(model, Attention):
+        model.proj.weight[:, 3:] *= 0.01
+
+
 @pytest.mark.parametrize(
     ("build", "axis"),
     [
@@ -60,7 +66,7 @@ def cost_of(net: Ready, group: Group, gone: list[int], ridge: float) -> float:
 def test_scores_add_up_to_the_least_squares_error_of_every_prefix(
     build: type[nn.Module], axis: str
 ) -> None:
-    net = ready(build, channels=2 if build is Spikes else 3)
+    net = ready(build, channels=2 if build is Spikes else 3, change=_favour)
     group = net.group(axis)
     scores = obs_scores(compensator(net))[group.id]
     by_cell = [sorted(cell, key=lambda c: float(scores[c])) for cell in group.cells]
