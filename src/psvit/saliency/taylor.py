@@ -29,11 +29,13 @@ def taylor(graph: Graph, groups: Groups, calibration: Calibration) -> Scores:
     they meet in a product). So the derivative is the sum over readers, steps and positions of
     activation times gradient, and ``s_c`` the squared first-order estimate of what removing the
     channel changes: Molchanov et al., "Pruning Convolutional Neural Networks for Resource
-    Efficient Inference" (ICLR 2017, arXiv 1611.06440), equations 7 and 8, squared per image as in
+    Efficient Inference" (ICLR 2017, arXiv 1611.06440), section 2.2, on gates and squared as in
     their "Importance Estimation for Neural Network Pruning" (CVPR 2019, arXiv 1906.10771),
-    equation 8. No label is looked at: the class ``y`` of each image is drawn from the model's own
-    softmax, so that ``s_c`` is the diagonal of the Fisher information of the gates, and half of
-    it the KL divergence to second order. Spikes pass gradients as their neurons' surrogates say.
+    section 3. It is squared image by image, as in the Fisher pruning of Theis et al., "Faster gaze
+    prediction with dense networks and Fisher pruning" (arXiv 1801.05787). No label is looked at:
+    the class ``y`` of each image is drawn from the model's own softmax, so that ``s_c`` estimates
+    the diagonal of the Fisher information of the gates, and half of it the KL divergence to second
+    order. Spikes pass gradients as their neurons' surrogates say.
 
     Scores of all groups are comparable. Each image takes a forward and a backward pass of its own
     over T steps; memory is that of one image. Returns ``{group id: [C] float64}``. Raises
