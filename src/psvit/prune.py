@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from psvit.allocate import (
     uniform_path,
 )
 from psvit.artefacts.lineage import plan_of, remember
-from psvit.calibrate import calibrate
+from psvit.calibrate import Compensator, calibrate
 from psvit.capture import capture
 from psvit.capture.copying import private_copy
 from psvit.cost import prepare, uncounted
@@ -28,7 +28,7 @@ from psvit.evaluate import guessing
 from psvit.finetune import Tuned, finetune
 from psvit.groups import find_groups, removal_of
 from psvit.guidance import Guide, Tick, find_guidance, ranking_images
-from psvit.records import Curves, Result, Source
+from psvit.records import Curves, Graph, Groups, Result, Scores, Source
 from psvit.recover import (
     COMPENSATED,
     TRAINED,
@@ -109,45 +109,33 @@ def prune(
     check_recovery(recover, data)
     saliency = saliency or PREFERRED_SALIENCY.get(method) or default_saliency(recover)
     check_saliency(saliency, data)
+    bounded = max_drop is not None or min_accuracy is not None
     say("recording the model")
     graph = capture(model, example_inputs)
     say("finding groups of channels")
     groups = find_groups(graph)
-    unseen = recover in ("none", TRAINED) and saliency != "obs"
-    images = [] if unseen else calibration_images(data or ())
-    dense = None
-    if saliency == "obs" or recover in COMPENSATED:
-        say("looking at what every layer reads")
-        dense = calibrate(graph, groups, images, seed=seed, device=device)
-    say("ranking channels")
-    bounded = max_drop is not None or min_accuracy is not None
-    looked_at = None
-    if saliency == "obs" and dense is not None:
-        scores = obs_scores(dense)
-    else:
-        if saliency in FROM_DATA:
-            looked_at = ranking_images(data, n, seed, bounded=bounded)
-        scores = score(graph, groups, saliency, seed, data=looked_at, n=n, device=device)
+    sample = _Sample(data, n, seed, torch.device(device), bounded)
+    ranking = _rank(graph, groups, saliency, recover, sample, say)
     say("choosing how many channels stay")
-    check_reachable(graph, groups, scores, save, align)
-    compensator = dense if recover in COMPENSATED else None
+    check_reachable(graph, groups, ranking.scores, save, align)
+    guide = Guide(
+        data,
+        curves,
+        n,
+        seed,
+        correct,
+        device,
+        tick,
+        journal,
+        dense=ranking.dense if recover in COMPENSATED else None,
+        settings={"saliency": saliency},
+    )
     guidance = find_guidance(
-        Guide(
-            data,
-            curves,
-            n,
-            seed,
-            correct,
-            device,
-            tick,
-            journal,
-            dense=compensator,
-            settings={"saliency": saliency},
-        ),
+        guide,
         model,
         graph,
         groups,
-        scores,
+        ranking.scores,
         method=method,
         units=save,
         bounded=bounded,
@@ -156,7 +144,7 @@ def prune(
     plan = allocate(
         graph,
         groups,
-        scores,
+        ranking.scores,
         save,
         method,
         align,
@@ -167,41 +155,19 @@ def prune(
     say("cutting the model")
     small = rewrite(graph, plan)
     remember(small, replace(plan, source=source), pruned_from=model)
-    control, measured = None, {}
     if recover == TRAINED:
         say("fine-tuning")
         by_default = partial(finetune, data=data, plan=plan, device=device, seed=seed)
         tuned = (trainer or by_default)(small, model)
-        control, measured["finetune"] = tuned.teacher, tuned.summary()
-    elif recover != "none":
-        say("recovering accuracy")
-        origin = Origin(graph, groups, plan, dense, device, seed)
-        record = recover_recorded(small, images, recover, origin)
-        control = private_copy(model)
-        recover_recorded(control, images, recover, None)
-        warning = guessing(control, data or (), device)
-        notes = (*record.notes, warning) if warning else record.notes
-        measured["recovery"] = replace(record, notes=notes).to_dict()
-    settings = {
-        "saliency": saliency,
-        "saliency_images": None if looked_at is None else sum(len(b[0]) for b in looked_at),
-        "never_fired": never_fired(groups, scores) if saliency == "rate" else None,
-        "calibration_images": sum(len(batch) for batch in images) or None,
-        "calibration_notes": [] if dense is None else list(dense.moments.notes),
-        "recover": recover,
-        "method": method,
-        "align": align,
-        "seed": seed,
-        "save": dict(save),
-        "max_drop": max_drop,
-        "min_accuracy": min_accuracy,
-        "left_unaligned": list(build_ladders(graph, groups, align).left),
-        "uncounted_operations": list(uncounted(graph)),
-    }
+        control, measured = tuned.teacher, {"finetune": tuned.summary()}
+    else:
+        if recover != "none":
+            say("recovering accuracy")
+        origin = Origin(graph, groups, plan, ranking.dense, device, seed)
+        control, measured = _recover(small, model, recover, origin, ranking.images, data)
     removal = removal_of(graph, plan)
-    check = guidance.measure_drop
-    if check is not None:
-        measured["bound"] = check.evidence(removal)
+    if guidance.measure_drop is not None:
+        measured["bound"] = guidance.measure_drop.evidence(removal)
     meter = guidance.meter or prepare(graph, groups)
     return Result(
         model=small,
@@ -209,9 +175,92 @@ def prune(
         groups=groups,
         before=meter.measure({}),
         after=meter.measure(removal),
-        settings=settings,
+        settings={
+            "saliency": saliency,
+            **ranking.settings,
+            "recover": recover,
+            "method": method,
+            "align": align,
+            "seed": seed,
+            "save": dict(save),
+            "max_drop": max_drop,
+            "min_accuracy": min_accuracy,
+            "left_unaligned": list(build_ladders(graph, groups, align).left),
+            "uncounted_operations": list(uncounted(graph)),
+        },
         measured=measured,
         curves=guidance.curves,
         control=control,
-        path=uniform_path(graph, groups, scores, align),
+        path=uniform_path(graph, groups, ranking.scores, align),
     )
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """The training data, and how much of it is looked at and where."""
+
+    data: Iterable[Any] | None
+    n: int
+    seed: int
+    device: torch.device
+    bounded: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Ranking:
+    """Scores of all channels, and what was looked at for them.
+
+    ``images``: for calibration; ``dense``: the moments that they gave, if any were taken.
+    """
+
+    scores: Scores
+    images: list[torch.Tensor]
+    dense: Compensator | None
+    settings: Mapping[str, Any]
+
+
+def _rank(
+    graph: Graph, groups: Groups, saliency: str, recover: str, sample: _Sample, say: Progress
+) -> _Ranking:
+    """Rank channels by ``saliency``, after the one pass that obs and compensation need."""
+    seed, device = sample.seed, sample.device
+    unseen = recover in ("none", TRAINED) and saliency != "obs"
+    images = [] if unseen else calibration_images(sample.data or ())
+    dense = None
+    if saliency == "obs" or recover in COMPENSATED:
+        say("looking at what every layer reads")
+        dense = calibrate(graph, groups, images, seed=seed, device=device)
+    say("ranking channels")
+    looked_at = None
+    if saliency == "obs" and dense is not None:
+        scores = obs_scores(dense)
+    else:
+        if saliency in FROM_DATA:
+            looked_at = ranking_images(sample.data, sample.n, seed, bounded=sample.bounded)
+        scores = score(graph, groups, saliency, seed, data=looked_at, n=sample.n, device=device)
+    settings = {
+        "saliency_images": None if looked_at is None else sum(len(b[0]) for b in looked_at),
+        "never_fired": never_fired(groups, scores) if saliency == "rate" else None,
+        "calibration_images": sum(len(batch) for batch in images) or None,
+        "calibration_notes": [] if dense is None else list(dense.moments.notes),
+    }
+    return _Ranking(scores, images, dense, settings)
+
+
+def _recover(
+    small: nn.Module,
+    model: nn.Module,
+    recover: str,
+    origin: Origin,
+    images: list[torch.Tensor],
+    data: Iterable[Any] | None,
+) -> tuple[nn.Module | None, dict[str, Any]]:
+    """Recover ``small`` in place, and a copy of the unpruned ``model``; with what was done."""
+    if recover == "none":
+        return None, {}
+    record = recover_recorded(small, images, recover, origin)
+    control = private_copy(model)
+    recover_recorded(control, images, recover, None)
+    warning = guessing(control, data or (), origin.device)
+    notes = (*record.notes, warning) if warning else record.notes
+    return control, {"recovery": replace(record, notes=notes).to_dict()}
