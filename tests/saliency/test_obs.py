@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -64,8 +66,9 @@ def _favour(model: nn.Module) -> None:
     ],
 )
 def test_scores_add_up_to_the_least_squares_error_of_every_prefix(
-    build: type[nn.Module], axis: str
+    build: type[nn.Module], axis: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(importlib.import_module("psvit.saliency.obs"), "LAZY", 20)
     net = ready(build, channels=2 if build is Spikes else 3, change=_favour)
     group = net.group(axis)
     scores = obs_scores(compensator(net))[group.id]

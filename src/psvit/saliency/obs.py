@@ -20,7 +20,7 @@ error of removing it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -32,8 +32,9 @@ from psvit.records import Graph, Group, Groups, Scores
 from psvit.saliency.calibration import Calibration
 from psvit.saliency.weights import Weights
 
-SHRINK = 0.75
-"""Matrices are cut down to what is left when this share of their columns is."""
+LAZY = 128
+"""Columns that go before the large matrices are brought up to date: one product of that width is
+many times faster than as many thin ones (as in SparseGPT, Frantar and Alistarh 2023, section 3)."""
 
 
 def obs(graph: Graph, groups: Groups, calibration: Calibration) -> Scores:
@@ -73,58 +74,82 @@ def _scores(dense: Compensator, weights: Weights, group: Group) -> torch.Tensor:
 class _Piece:
     """Columns of one operation. ``channels`` ``[n]``, each with k columns that lie together.
 
-    ``gram`` ``[n k, n k]``: W^T W; ``inverse``: H^-1 among these columns. Of a channel that is
-    gone there remains an identity block, and nothing of W.
+    ``gram`` ``[n k, n k]``: W^T W; ``inverse``: H^-1 among these columns. Both are brought up to
+    date now and then only: since then they have lost ``y d + (y d)^T`` and ``p d``, of which
+    single rows are cheap. What costs take are the diagonal blocks, ``[n, k, k]``, always current.
     """
 
     channels: torch.Tensor
     k: int
     gram: torch.Tensor
     inverse: torch.Tensor
+    _p: torch.Tensor = field(init=False)
+    _y: torch.Tensor = field(init=False)
+    _d: torch.Tensor = field(init=False)
+    _alive: torch.Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        self._alive = torch.ones(len(self.channels), dtype=torch.bool)
+        self._gram_blocks = self._blocks(self.gram)
+        self._inverse_blocks = self._blocks(self.inverse)
+        self._forget()
 
     def costs(self, size: int) -> torch.Tensor:
         """``[size]``: what each channel of the group costs now."""
-        if self.k == 1:
-            costs = self.gram.diagonal() / self.inverse.diagonal()
-        else:  # tr G_JJ [(H^-1)_JJ]^-1 of every channel at once
-            solved = torch.linalg.solve(self._blocks(self.inverse), self._blocks(self.gram))
-            costs = solved.diagonal(dim1=1, dim2=2).sum(1)
+        solved = torch.linalg.solve(self._inverse_blocks, self._gram_blocks)
+        costs = solved.diagonal(dim1=1, dim2=2).sum(1)  # tr G_JJ [(H^-1)_JJ]^-1
         total = torch.zeros(size, dtype=torch.float64)
         return total.index_add_(0, self.channels, costs.clamp(min=0))
-
-    def _blocks(self, matrix: torch.Tensor) -> torch.Tensor:
-        n, k = len(self.channels), self.k
-        return matrix.reshape(n, k, n, k).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
 
     def remove(self, channel: int) -> None:
         """Update weights and H^-1 as if the channel were gone, and leave it out."""
         at = (self.channels == channel).nonzero().flatten()
         if not len(at):
             return
-        j = slice(int(at) * self.k, (int(at) + 1) * self.k)
-        down = torch.linalg.solve(self.inverse[j, j], self.inverse[j])  # [k, n k]
-        moved = self.gram[:, j] @ down
-        self.gram += down.T @ (self.gram[j, j] @ down)
+        n, k = len(self.channels), self.k
+        j = slice(int(at) * k, (int(at) + 1) * k)
+        inverse = self.inverse[j] - self._p[j] @ self._d  # [k, n k]
+        gram = self.gram[:, j] - self._y @ self._d[:, j] - self._d.T @ self._y[j].T  # [n k, k]
+        down = torch.linalg.solve(inverse[:, j], inverse)
+        # G <- G - G_:J D - (G_:J D)^T + D^T G_JJ D, the last term shared by both others
+        y = gram - down.T @ gram[j] / 2
+        by_channel = down.reshape(k, n, k).transpose(0, 1)
+        moved = y.reshape(n, k, k) @ by_channel
+        self._gram_blocks -= moved + moved.transpose(1, 2)
+        self._inverse_blocks -= inverse.T.reshape(n, k, k) @ by_channel
+        self._gram_blocks[at] = 0
+        self._inverse_blocks[at] = torch.eye(k, dtype=torch.float64)
+        self._p = torch.cat([self._p, inverse.T], 1)
+        self._y = torch.cat([self._y, y], 1)
+        self._d = torch.cat([self._d, down])
+        self._alive[at] = False
+        if len(self._d) >= LAZY:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Bring the matrices up to date, without the channels that are gone."""
+        moved = self._y @ self._d
         self.gram -= moved
         self.gram -= moved.T
-        self.inverse -= self.inverse[:, j].clone() @ down
-        for matrix in (self.gram, self.inverse):
-            matrix[j] = 0
-            matrix[:, j] = 0
-        self.inverse.diagonal()[j] = 1
-        self._alive[at] = False
-        if int(self._alive.sum()) <= SHRINK * len(self._alive):
-            self._shrink()
-
-    def _shrink(self) -> None:
+        self.inverse -= self._p @ self._d
         columns = self._alive.repeat_interleave(self.k)
-        self.channels = self.channels[self._alive]
         self.gram = self.gram[columns][:, columns]
         self.inverse = self.inverse[columns][:, columns]
-        self._alive = self._alive[self._alive]
+        self.channels = self.channels[self._alive]
+        self._gram_blocks = self._gram_blocks[self._alive]
+        self._inverse_blocks = self._inverse_blocks[self._alive]
+        self._forget()
+
+    def _forget(self) -> None:
+        width = len(self.gram)
+        self._p = torch.zeros(width, 0, dtype=torch.float64)
+        self._y = torch.zeros(width, 0, dtype=torch.float64)
+        self._d = torch.zeros(0, width, dtype=torch.float64)
+        self._alive = torch.ones(len(self.channels), dtype=torch.bool)
+
+    def _blocks(self, matrix: torch.Tensor) -> torch.Tensor:
+        n, k = len(self.channels), self.k
+        blocks = matrix.reshape(n, k, n, k).diagonal(dim1=0, dim2=2)
+        return blocks.permute(2, 0, 1).clone()
 
 
 @dataclass(eq=False)
