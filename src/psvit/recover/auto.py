@@ -21,6 +21,7 @@ from psvit.errors import DataError, ModelError
 from psvit.groups import make_plan
 from psvit.outputs import kl_per_image, predict
 from psvit.recover.bn import reestimate
+from psvit.recover.least_squares import RIDGE
 from psvit.recover.lsq import Fit, lsq
 from psvit.recover.origin import Origin
 from psvit.recover.record import Record, Tried
@@ -28,6 +29,11 @@ from psvit.rewrite import rewrite
 
 HELD_OUT = 0.25
 """Share of the calibration images that judge."""
+
+DRAW = 0.1
+"""The ridge of lsq that starts from compensated weights: they are good, so it may draw to them. On
+held-out training digits, uniform at 40 and 65 %, it leaves a KL divergence of 0.012 and 0.069 where
+0.001 leaves 0.016 and 0.077."""
 
 Step = Callable[[Origin, Mapping[str, torch.Tensor], Sequence[torch.Tensor]], Fit]
 """New values of the dense model's tensors, of full size, from those kept so far and images."""
@@ -50,6 +56,7 @@ def refit(origin: Origin, start: Mapping[str, torch.Tensor], images: Sequence[to
         origin.removal,
         images,
         start=start,
+        ridge=DRAW if start else RIDGE,
         seed=origin.seed,
         device=origin.device,
     )
