@@ -78,7 +78,7 @@ def main() -> None:
         sys.exit(code)
     comparison = read_comparison(out)
     head = (
-        f"# Methods at the same savings, {name}, {date.today()}\n\n"
+        f"# Methods at the same savings, {name}{also.replace('-', ', recover ')}, {date.today()}\n\n"
         f"`{shlex.join(['python', *sys.argv])}` on {platform.machine()}, {os.cpu_count()} cores, "
         f"torch {torch.__version__}. Dense: {100 * (comparison.dense.figures.accuracy or 0):.2f} % "
         f"of {comparison.dense.figures.n:,} images. Points lost, paired, with 95 % intervals.\n\n"
