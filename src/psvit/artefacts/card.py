@@ -118,12 +118,17 @@ def _use(plan: Plan) -> str:
     )
 
 
+def _budget(unit: str, amount: float | str) -> str:
+    """`memory 0.224`; an amount, such as `params 300k`, as it was asked for."""
+    return f"{unit} {amount if isinstance(amount, str) else f'{amount:.4g}'}"
+
+
 def _made(settings: Mapping[str, Any]) -> str:
     recipe, versions = settings.get("recipe"), settings.get("versions") or {}
     budget = settings.get("save") or {}
     told = {
         "command": settings.get("command"),
-        "budget": ", ".join(f"{unit} {float(v):.4g}" for unit, v in budget.items()) or None,
+        "budget": ", ".join(_budget(*item) for item in budget.items()) or None,
         "method": settings.get("method"),
         "saliency": settings.get("saliency"),
         "recovery": settings.get("recover"),
