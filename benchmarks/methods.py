@@ -77,8 +77,9 @@ def main() -> None:
     if code:
         sys.exit(code)
     comparison = read_comparison(out)
+    recovered = also.replace("-", ", recover ")
     head = (
-        f"# Methods at the same savings, {name}{also.replace('-', ', recover ')}, {date.today()}\n\n"
+        f"# Methods at the same savings, {name}{recovered}, {date.today()}\n\n"
         f"`{shlex.join(['python', *sys.argv])}` on {platform.machine()}, {os.cpu_count()} cores, "
         f"torch {torch.__version__}. Dense: {100 * (comparison.dense.figures.accuracy or 0):.2f} % "
         f"of {comparison.dense.figures.n:,} images. Points lost, paired, with 95 % intervals.\n\n"
