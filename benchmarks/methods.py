@@ -26,7 +26,7 @@ from psvit.compare.levels import budget_text
 from psvit.compare.table import by_budget
 from psvit.compare.verdicts import Comparison, Difference, difference
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.path.relpath(Path(__file__).parent / "results"))
 METHODS = "uniform-l1,psvit,primesvt,optimal"
 LEVELS = "10%,22.4%,26.7%,40%,50%"
 

@@ -227,8 +227,11 @@ def test_edited_and_newer_plans(out, change, words):
 
 
 def test_plan_that_was_only_reformatted_still_loads(out):
+    before = psvit.load(out).state_dict()
     edit(out / "plan.json", lambda plan: None)
-    psvit.load(out)
+    after = psvit.load(out).state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
 
 
 def test_plan_of_another_folder(tmp_path, out):
