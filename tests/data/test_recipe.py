@@ -50,6 +50,34 @@ def test_flags_alone_a_name_alone_and_a_name_with_changes():
     assert make_recipe() is None
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "resize", "interpolation"),
+    [
+        # Of each author's evaluation: the size of the crop, what is resized to before, and how.
+        ("spikformer", 224, 224, "bicubic"),
+        ("sdt", 224, 235, "bicubic"),
+        ("sdt", 288, 320, "bilinear"),
+        ("sdt-v2", 224, 256, "bicubic"),
+        ("sdt-v3", 224, 232, "bicubic"),
+        ("qkformer", 224, 256, "bicubic"),
+        ("qkformer", 288, 288, "bicubic"),
+        ("qkformer", 384, 384, "bicubic"),
+        ("sdt-v3", 160, 165, "bicubic"),
+    ],
+)
+def test_a_published_model_is_evaluated_as_by_its_authors(name, size, resize, interpolation):
+    recipe = make_recipe(name, size=None if size == RECIPES[name].size else size)
+    assert recipe is not None
+    assert (recipe.size, recipe.resize, recipe.interpolation) == (size, resize, interpolation)
+    assert recipe.mean == (0.485, 0.456, 0.406)
+    assert recipe.std == (0.229, 0.224, 0.225)
+
+
+def test_numbers_beside_a_name_win():
+    recipe = make_recipe("qkformer", size=384, resize=400, interpolation="lanczos")
+    assert (recipe.size, recipe.resize, recipe.interpolation) == (384, 400, "lanczos")
+
+
 def test_incomplete_flags_say_which_are_missing():
     with pytest.raises(DataError, match="give --mean, --std too"):
         make_recipe(size=8)

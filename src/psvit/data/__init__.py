@@ -7,7 +7,7 @@ from psvit.data.info import check_shape as check_shape
 from psvit.data.open import Batches as Batches
 from psvit.data.open import open_data as open_data
 from psvit.data.order import calibration_subset as calibration_subset
-from psvit.data.recipe import RECIPES as RECIPES
 from psvit.data.recipe import Recipe as Recipe
-from psvit.data.recipe import make_recipe as make_recipe
 from psvit.data.recipe import parse_channels as parse_channels
+from psvit.data.recipes import RECIPES as RECIPES
+from psvit.data.recipes import make_recipe as make_recipe

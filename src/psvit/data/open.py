@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from psvit.data.factory import FactoryLoader
 from psvit.data.info import DataInfo, Split, check_classes
 from psvit.data.order import calibration_subset
-from psvit.data.recipe import RECIPES, Recipe
+from psvit.data.recipe import Recipe
+from psvit.data.recipes import RECIPES
 from psvit.data.source import Source, check_labels
 from psvit.errors import DataError, OptionError
 

@@ -6,12 +6,11 @@ C channels, H height, W width.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from types import MappingProxyType
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from psvit.errors import DataError, OptionError
+from psvit.errors import OptionError
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box")
 
@@ -76,60 +75,6 @@ class Recipe:
             raise OptionError(
                 f"this is not a recipe ({error}): expected size, mean, std, resize, interpolation"
             ) from error
-
-
-RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {
-        # Mean and std are those of the 1,438 training digits at this size.
-        "digits": Recipe(size=16, mean=(0.3055,), std=(0.3189,)),
-        # The customary figures of CIFAR-10's training images.
-        "cifar10": Recipe(size=32, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
-        # The customary evaluation of ImageNet classifiers.
-        "imagenet": Recipe(
-            size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), resize=256
-        ),
-    }
-)
-
-
-def make_recipe(
-    name: str | None = None,
-    *,
-    size: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    resize: int | None = None,
-    interpolation: str | None = None,
-) -> Recipe | None:
-    """The recipe that flags describe: a name, a name with changes, or numbers alone.
-
-    None if nothing is given. Raises OptionError for an unknown name, DataError if numbers that
-    no name supplies are missing.
-    """
-    given: dict[str, Any] = {
-        key: value
-        for key, value in {
-            "size": size,
-            "mean": None if mean is None else tuple(mean),
-            "std": None if std is None else tuple(std),
-            "resize": resize,
-            "interpolation": interpolation,
-        }.items()
-        if value is not None
-    }
-    if name is not None:
-        if name not in RECIPES:
-            raise OptionError(f"no recipe is called {name!r}: expected one of {', '.join(RECIPES)}")
-        return replace(RECIPES[name], **given)
-    if not given:
-        return None
-    missing = [f"--{key}" for key in ("size", "mean", "std") if key not in given]
-    if missing:
-        raise DataError(
-            f"the preprocessing is incomplete: give {', '.join(missing)} too, or --recipe with "
-            f"one of {', '.join(RECIPES)}"
-        )
-    return Recipe(**given)
 
 
 def parse_channels(text: str, flag: str) -> tuple[float, ...]:

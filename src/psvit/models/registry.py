@@ -50,7 +50,7 @@ class ModelEntry:
 _JELLY = "psvit.models.jelly"
 _META = "psvit.models.meta_spikeformer"
 _INTEGER = "psvit.models.e_spikeformer"
-_IMAGENET = ((1, 3, 224, 224), 1000, None, "imagenet")
+_IMAGENET = ((1, 3, 224, 224), 1000, None)
 
 _ENTRIES = (
     ModelEntry(
@@ -95,36 +95,42 @@ _ENTRIES = (
         f"{_META}:meta_spikeformer_15m",
         "Meta-SpikeFormer (SDT-v2), 15.1M parameters, takes the authors' checkpoints, untrained",
         *_IMAGENET,
+        "sdt-v2",
     ),
     ModelEntry(
         "meta-spikeformer-31m",
         f"{_META}:meta_spikeformer_31m",
         "Meta-SpikeFormer (SDT-v2), 31.3M parameters, takes the authors' checkpoints, untrained",
         *_IMAGENET,
+        "sdt-v2",
     ),
     ModelEntry(
         "meta-spikeformer-55m",
         f"{_META}:meta_spikeformer_55m",
         "Meta-SpikeFormer (SDT-v2), 55.4M parameters, takes the authors' checkpoints, untrained",
         *_IMAGENET,
+        "sdt-v2",
     ),
     ModelEntry(
         "e-spikeformer-5m",
         f"{_INTEGER}:e_spikeformer_5m",
         "E-SpikeFormer (SDT-v3), 5.1M parameters, takes the authors' checkpoints, untrained",
         *_IMAGENET,
+        "sdt-v3",
     ),
     ModelEntry(
         "e-spikeformer-10m",
         f"{_INTEGER}:e_spikeformer_10m",
         "E-SpikeFormer (SDT-v3), 10.0M parameters, takes the authors' checkpoints, untrained",
         *_IMAGENET,
+        "sdt-v3",
     ),
     ModelEntry(
         "e-spikeformer-19m",
         f"{_INTEGER}:e_spikeformer_19m",
         "E-SpikeFormer (SDT-v3), 19.0M parameters, takes the authors' checkpoints, untrained",
         *_IMAGENET,
+        "sdt-v3",
     ),
     ModelEntry(
         "spikformer",
@@ -133,7 +139,7 @@ _ENTRIES = (
         (1, 3, 224, 224),
         1000,
         None,
-        "imagenet",
+        "spikformer",
     ),
     ModelEntry(
         "sdt",
@@ -142,7 +148,7 @@ _ENTRIES = (
         (1, 3, 224, 224),
         1000,
         None,
-        "imagenet",
+        "sdt",
     ),
     ModelEntry(
         "qkformer-token",
@@ -151,7 +157,7 @@ _ENTRIES = (
         (1, 3, 224, 224),
         1000,
         None,
-        "imagenet",
+        "qkformer",
     ),
     ModelEntry(
         "qkformer-channel",
@@ -160,7 +166,7 @@ _ENTRIES = (
         (1, 3, 224, 224),
         1000,
         None,
-        "imagenet",
+        "qkformer",
     ),
     ModelEntry(
         "maxformer",
