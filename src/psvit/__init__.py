@@ -27,6 +27,8 @@ from psvit.errors import TrainingError as TrainingError
 from psvit.finetune import Tuning as Tuning
 from psvit.finetune import finetune as finetune
 from psvit.groups import find_groups as find_groups
+from psvit.inference import faster as faster
+from psvit.inference import fold_batchnorm as fold_batchnorm
 from psvit.prune import prune as prune
 from psvit.records import Figures as Figures
 from psvit.records import Graph as Graph

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from psvit.errors import ModelError
 from psvit.records import Mode
 
 Forward = Callable[..., Any]
@@ -40,6 +41,8 @@ class RecordedModel(nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> Any:
         """The original's output; raises whatever its operations raise."""
+        if self.training not in self._forwards:
+            raise ModelError("this model was made for inference alone: call its eval() first")
         return self._forwards[self.training](self, *inputs)
 
     def extra_repr(self) -> str:

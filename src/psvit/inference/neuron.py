@@ -1,0 +1,206 @@
+"""Multi-step IF and LIF neurons in eval mode: the same spikes in fewer passes over memory.
+
+    h[t] = v[t-1] + x[t]                                  IF
+    h[t] = v[t-1] + (x[t] - (v[t-1] - r)) / tau           LIF that also decays its input
+    h[t] = v[t-1] - (v[t-1] - r) / tau + x[t]             LIF that does not
+    s[t] = 1 if h[t] >= threshold else 0
+    v[t] = r if s[t] else h[t]                            hard reset, to r
+    v[t] = h[t] - s[t] threshold                          soft reset; then r = 0
+
+(Fang et al., "SpikingJelly", Science Advances 2023, equations 1 to 4.) From rest, v[-1] = r, as
+after ``reset()``: nothing is remembered from one forward to the next. The operations come in
+SpikingJelly's order, so that sums on the threshold round alike; only a division by a power of two
+is a product here, which is the same number.
+
+On a CPU the loop runs over pieces that stay in the cache, in place, four passes a time step. On
+other devices it is compiled to one kernel. T steps, N everything else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+PIECE = 1 << 17
+"""Elements of one time step that are worked on at a time, for one thread: 0.5 MB of float32."""
+
+_OLD, _NEW = "psvit.compat.neurons", "spikingjelly."
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """The constants of a layer: ``tau`` None is IF, ``reset`` None is the soft reset."""
+
+    threshold: float
+    reset: float | None
+    tau: float | None = None
+    decay_input: bool = True
+
+    rest: float = field(init=False)
+    """The potential before the first input."""
+    leak: float | None = field(init=False)
+    """``1 / tau``, if multiplying by it is exactly dividing by tau."""
+
+    def __post_init__(self) -> None:
+        exact = self.tau is not None and math.frexp(self.tau)[0] == 0.5
+        object.__setattr__(self, "rest", 0.0 if self.reset is None else self.reset)
+        object.__setattr__(self, "leak", 1.0 / self.tau if exact and self.tau else None)
+
+
+class FusedNeuron(nn.Module):
+    """Stands in the place of a multi-step neuron layer: ``[T, *]`` -> spikes ``[T, *]``."""
+
+    def __init__(self, dynamics: Dynamics) -> None:
+        super().__init__()
+        self.dynamics = dynamics
+        self.v_threshold = dynamics.threshold  # how cost and report know a neuron
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Spikes of the dtype of ``x``; half precision is computed in float32."""
+        if torch.compiler.is_compiling():
+            return spikes_in_steps(x, self.dynamics)
+        if x.device.type == "cpu":
+            return spikes_in_place(x.detach(), self.dynamics)
+        return _compiled(x.device.type)(x, self.dynamics)
+
+    def extra_repr(self) -> str:
+        """What tells one from another."""
+        return str(self.dynamics)
+
+
+def dynamics_of(module: nn.Module) -> Dynamics | None:
+    """The constants of a neuron that is computed exactly as above; None for any other.
+
+    That is SpikingJelly's own IFNode and LIFNode, and psvit's of its older releases, in
+    multi-step mode and with nothing overridden, hooked in or recorded.
+    """
+    kind: Any = type(module)
+    node: Any = module
+    name = kind.__name__.removeprefix("MultiStep")
+    old = kind.__module__ == _OLD
+    if name not in ("IFNode", "LIFNode") or not (old or kind.__module__.startswith(_NEW)):
+        return None
+    hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    surrogate = node.surrogate_function
+    if (
+        hooked
+        or node.step_mode != "m"
+        or node.store_v_seq
+        or not type(surrogate).__module__.startswith((_NEW, "psvit.compat."))
+        or not getattr(surrogate, "spiking", True)
+        or getattr(node, "_neuron_precision", None) is not None
+    ):
+        return None
+    reset = None if node.v_reset is None else float(node.v_reset)
+    if name == "IFNode":
+        return Dynamics(float(node.v_threshold), reset)
+    found = Dynamics(float(node.v_threshold), reset, float(node.tau), bool(node.decay_input))
+    # SpikingJelly 0.0.0.0.12 wrote this charge as a product, which rounds alike only here.
+    reordered = old and not found.decay_input and found.rest == 0
+    return None if reordered and found.leak is None else found
+
+
+def spikes_in_steps(x: Tensor, dynamics: Dynamics) -> Tensor:
+    """The equations as they stand, for compilers and exporters: ``[T, *]`` -> ``[T, *]``."""
+    rest, threshold = dynamics.rest, dynamics.threshold
+    inputs = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    v: Tensor | None = None
+    spikes = []
+    for t in range(x.shape[0]):
+        h = _charged(inputs[t], v, dynamics)
+        fired = h >= threshold
+        spikes.append(fired.to(x.dtype))
+        if dynamics.reset is None:
+            v = h - fired.to(h.dtype) * threshold
+        else:
+            v = torch.where(fired, rest, h)
+    return torch.stack(spikes)
+
+
+def _charged(x: Tensor, v: Tensor | None, dynamics: Dynamics) -> Tensor:
+    rest, tau, leak = dynamics.rest, dynamics.tau, dynamics.leak
+    if tau is None:
+        return (x + rest if rest else x) if v is None else v + x
+
+    def leaked(y: Tensor) -> Tensor:
+        return y * leak if leak is not None else y / tau
+
+    if v is None:  # at rest
+        y = leaked(x) if dynamics.decay_input else x
+        return y + rest if rest else y
+    above = v - rest if rest else v
+    return v + leaked(x - above) if dynamics.decay_input else v - leaked(above) + x
+
+
+def spikes_in_place(x: Tensor, dynamics: Dynamics) -> Tensor:
+    """As ``spikes_in_steps``, piece by piece in two buffers: on a CPU, without a gradient."""
+    inputs = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    flat = inputs.contiguous().view(x.shape[0], -1)
+    spikes = torch.empty_like(flat)
+    width = min(PIECE * torch.get_num_threads(), flat.shape[1])
+    buffers = flat.new_empty(2, width)
+    for start in range(0, flat.shape[1], max(width, 1)):
+        piece = slice(start, start + width)
+        part = flat[:, piece]
+        h, y = (b[: part.shape[1]] for b in buffers.unbind(0))
+        _run_piece(part.unbind(0), spikes[:, piece].unbind(0), h, y, dynamics)
+    return spikes.view(x.shape).to(x.dtype)
+
+
+def _run_piece(
+    inputs: tuple[Tensor, ...], spikes: tuple[Tensor, ...], h: Tensor, y: Tensor, d: Dynamics
+) -> None:
+    """All time steps of one piece. ``h`` holds -h[t], then -v[t]: negated, so that
+    ``nn.functional.threshold``, which keeps what is above a value, is the hard reset."""
+    leak = None if d.leak is None else -d.leak
+    for t, (x, s) in enumerate(zip(inputs, spikes, strict=True)):
+        if t == 0:
+            h.fill_(-d.rest)
+        if d.tau is None:
+            torch.sub(h, x, out=h)
+        else:
+            above = torch.add(h, d.rest, out=y) if d.rest else h  # -(v - r)
+            if d.decay_input:
+                torch.add(x, above, out=y)
+                if leak is not None:
+                    h.add_(y, alpha=leak)
+                else:
+                    h.sub_(y.div_(d.tau))
+            else:
+                if leak is not None:
+                    h.add_(above, alpha=leak)
+                else:
+                    h.sub_(torch.div(above, d.tau, out=y))
+                h.sub_(x)
+        torch.le(h, -d.threshold, out=s)
+        if t + 1 == len(inputs):
+            return
+        if d.reset is None:
+            h.add_(s, alpha=d.threshold)
+        else:
+            functional.threshold(h, -d.threshold, -d.rest, inplace=True)
+
+
+@cache
+def _compiled(device: str) -> Callable[[Tensor, Dynamics], Tensor]:
+    """The steps as one kernel of an accelerator; as they stand where there is no compiler."""
+    compiled: Callable[[Tensor, Dynamics], Tensor] = torch.compile(spikes_in_steps, dynamic=True)
+
+    def run(x: Tensor, dynamics: Dynamics) -> Tensor:
+        with torch.no_grad():
+            # Always of two axes: the compiler makes another kernel for each number of them.
+            return compiled(x.contiguous().view(len(x), -1), dynamics).view(x.shape)
+
+    try:
+        run(torch.zeros(2, 64, device=device), Dynamics(1.0, 0.0, 2.0))
+    except Exception:
+        # The compiler raises whatever its tool chain does; slower is no reason to fail.
+        return spikes_in_steps
+    return run
