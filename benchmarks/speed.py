@@ -28,6 +28,8 @@ import psvit
 from psvit.bench import RUNTIMES, Bench, Subject, bench, usable_runtimes
 from psvit.bench.profiling import hot_operations
 from psvit.compare.masks import mask_smallest
+from psvit.cost import measure
+from psvit.groups import removal_of
 from psvit.models import build
 from psvit.models.registry import MODELS
 from psvit.records import InputSpec
@@ -49,12 +51,16 @@ def subjects_of(name: str, options: argparse.Namespace) -> tuple[dict[str, Subje
     torch.manual_seed(options.seed)
     model = build(entry, **arguments)
     spec = InputSpec((2, *MODELS[entry].example[1:]))
-    images = torch.rand(spec.shape)
-    result = psvit.prune(
-        model, images, {options.unit: options.share}, align=options.align, progress=say
-    )
-    before, after = result.before, result.after
-    subjects = {"dense": Subject(model, before.macs), "pruned": Subject(result.model, after.macs)}
+    say("recording the model")
+    graph = psvit.capture(model, torch.rand(spec.shape), check=False)
+    say("pruning it")
+    groups = psvit.find_groups(graph)
+    scores = psvit.saliency(graph, groups)
+    plan = psvit.allocate(graph, groups, scores, {options.unit: options.share}, align=options.align)
+    small = psvit.rewrite(graph, plan)
+    before = measure(graph, groups, {})
+    after = measure(graph, groups, removal_of(graph, plan))
+    subjects = {"dense": Subject(model, before.macs), "pruned": Subject(small, after.macs)}
     if "masked" in options.subjects:
         masked, _ = mask_smallest(model, 1 - after.params / before.params)
         subjects["masked"] = Subject(masked, before.macs)
@@ -153,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lines: list[str] = []
     about: Mapping[str, Any] = {}
     for name in options.models:
-        say(f"{name}: pruning")
+        say(name)
         subjects, spec = subjects_of(name, options)
         found = bench(
             subjects,
