@@ -1,4 +1,5 @@
-"""A stand-in of the Hugging Face Hub: as much of its HTTP API as pushing and loading a model take.
+"""A stand-in of the Hugging Face Hub: as much of its HTTP API as pushing and loading a model, and
+streaming or downloading a data set take. Data sets are kept under the name ``datasets/user/name``.
 
 It keeps repositories in memory, wants a token for writing, and answers as the Hub does: small
 files come inside of commits, revisions are commits or "main".
@@ -9,13 +10,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_standin"
 
@@ -26,6 +28,7 @@ class Repository:
 
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     private: bool = False
+    gated: bool = False
     messages: list[str] = field(default_factory=list)
 
     def commit(self, files: dict[str, bytes]) -> str:
@@ -87,7 +90,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             path = unquote(urlsplit(self.path).path)
             hub.requests.append(f"{self.command} {path}")
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            open_to_all = self.command != "POST" or path == "/api/validate-yaml"
+            reads = self.command != "POST" or "/paths-info/" in path
+            open_to_all = reads or path == "/api/validate-yaml"
             if not open_to_all and self.headers.get("Authorization") != f"Bearer {TOKEN}":
                 self.say(401, {"error": "Invalid username or password."})
             elif path == "/api/validate-yaml":
@@ -96,6 +100,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.create(json.loads(body))
             elif path.startswith("/api/models/"):
                 self.api(path.removeprefix("/api/models/").split("/"), body)
+            elif path.startswith("/api/datasets/"):
+                parts = path.removeprefix("/api/datasets/").split("/")
+                self.api([f"datasets/{parts[0]}", *parts[1:]], body)
             elif "/resolve/" in path:
                 self.resolve(*path[1:].split("/resolve/"))
             else:
@@ -115,6 +122,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if repository is None:
                 self.say(404, {"error": "Repository not found"}, "RepoNotFound")
                 return
+            if repository.gated and action in ("tree", "paths-info"):
+                self.refuse()
+                return
             tree = repository.tree(revision or "main")
             if tree is None:
                 self.say(404, {"error": "Revision not found"}, "RevisionNotFound")
@@ -129,11 +139,11 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 url = f"{hub.address}/{name}/commit/{commit}"
                 self.say(200, {"success": True, "commitOid": commit, "commitUrl": url})
             elif action == "tree":
-                entries = [
-                    {"type": "file", "path": p, "size": len(c), "oid": hashlib.sha1(c).hexdigest()}
-                    for p, c in tree.items()
-                ]
-                self.say(200, entries)
+                self.say(200, _entries(tree, "/".join(parts[4:]), deep="recursive=T" in self.path))
+            elif action == "paths-info":
+                wanted = parse_qs(body.decode()).get("paths", [])
+                known = [e for path in wanted for e in _entries(tree, path.rpartition("/")[0])]
+                self.say(200, [entry for entry in known if entry["path"] in wanted])
             else:
                 sha = repository.head() if revision in ("", "main") else revision
                 siblings = [{"rfilename": p} for p in tree]
@@ -157,11 +167,24 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.say(404, {"error": "Entry not found"}, "EntryNotFound")
                 return
             content = tree[path]
+            if repository.gated:
+                self.refuse()
+                return
+            asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+            if asked:
+                first, last = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+                self.finish_with(content[first : last + 1])
+                return
             self.send_response(200)
             self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
             sha = repository.head() if revision == "main" else revision
             self.send_header("X-Repo-Commit", sha)
             self.finish_with(content)
+
+        def refuse(self) -> None:
+            self.say(403, {"error": "Access to this data set is restricted."}, "GatedRepo")
 
         def say(self, status: int, data: Any, code: str | None = None) -> None:
             self.send_response(status)
@@ -178,3 +201,20 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(content)
 
     return Handler
+
+
+def _entries(tree: dict[str, bytes], folder: str, *, deep: bool = False) -> list[dict[str, Any]]:
+    """Files and folders in `folder`, as the Hub lists them."""
+    inside = f"{folder}/" if folder else ""
+    found: dict[str, dict[str, Any]] = {}
+    for path, content in tree.items():
+        if not path.startswith(inside):
+            continue
+        head, slash, _ = path.removeprefix(inside).partition("/")
+        sha = hashlib.sha1(content).hexdigest()
+        if slash:
+            place = inside + head
+            found.setdefault(place, {"type": "directory", "path": place, "size": 0, "oid": sha})
+        if not slash or deep:
+            found[path] = {"type": "file", "path": path, "size": len(content), "oid": sha}
+    return list(found.values())

@@ -190,7 +190,7 @@ def test_shapes_of_data_and_model_must_agree():
         ({"batch_size": 0}, "--batch-size is 0"),
         ({"workers": -1}, "--workers is -1"),
         ({"limit": 0}, "limited to 0"),
-        ({"image_column": "x"}, "are for parquet:"),
+        ({"image_column": "x"}, "are for parquet:, hub:"),
     ],
 )
 def test_options_that_mean_nothing(options, message):

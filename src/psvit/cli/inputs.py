@@ -19,6 +19,8 @@ from psvit.data import (
     Split,
     check_classes,
     check_shape,
+    has_columns,
+    is_prepared,
     make_recipe,
     open_data,
     parse_channels,
@@ -61,7 +63,7 @@ class DataOptions:
         return open_data(
             spec,
             split=split,
-            recipe=self.recipe if _is_prepared(spec) else None,
+            recipe=self.recipe if is_prepared(spec) else None,
             batch_size=self.batch_size,
             workers=self.workers,
             seed=self.seed,
@@ -69,8 +71,8 @@ class DataOptions:
             shuffle=shuffle,
             skip_bad=self.skip_bad,
             only=only,
-            image_column=self.image_column if spec.startswith("parquet:") else None,
-            label_column=self.label_column if spec.startswith("parquet:") else None,
+            image_column=self.image_column if has_columns(spec) else None,
+            label_column=self.label_column if has_columns(spec) else None,
         )
 
     def with_recipe_of(self, loaded: LoadedModel, spec: str) -> DataOptions:
@@ -185,8 +187,3 @@ def data_settings(options: DataOptions, data: str | None, eval_data: str | None)
     """What a folder has to remember to evaluate its model the same way again."""
     recipe = None if options.recipe is None else options.recipe.to_dict()
     return {"data": data, "eval_data": eval_data, "recipe": recipe, "limit": options.limit}
-
-
-def _is_prepared(spec: str) -> bool:
-    """True for stored images, which need a recipe; a user's loader prepares its own."""
-    return ":" not in spec or spec.startswith(("folder:", "parquet:"))

@@ -51,7 +51,8 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="DATA",
-        help="digits, folder:PATH, parquet:GLOB, or module:factory giving a DataLoader.",
+        help="digits, folder:PATH, parquet:GLOB, hub:NAME, webdataset:PATTERN, or module:factory "
+        "giving a DataLoader.",
     ),
 ]
 EvalData = Annotated[
@@ -64,7 +65,7 @@ EvalData = Annotated[
 ]
 RecipeName = Annotated[
     str | None,
-    typer.Option("--recipe", metavar="NAME", help="Preprocessing: digits, cifar10, imagenet, ..."),
+    typer.Option("--recipe", metavar="NAME", help="Preprocessing: cifar10, imagenet, sdt, ..."),
 ]
 Size = Annotated[int | None, typer.Option("--size", metavar="PIXELS", help="Side of an image.")]
 Mean = Annotated[
@@ -78,10 +79,12 @@ SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")
 ]
 ImageColumn = Annotated[
-    str | None, typer.Option("--image-column", metavar="NAME", help="Of Parquet files.")
+    str | None,
+    typer.Option("--image-column", metavar="NAME", help="Of Parquet files, hub:, webdataset:."),
 ]
 LabelColumn = Annotated[
-    str | None, typer.Option("--label-column", metavar="NAME", help="Of Parquet files.")
+    str | None,
+    typer.Option("--label-column", metavar="NAME", help="Of Parquet files, hub:, webdataset:."),
 ]
 Limit = Annotated[
     int | None,

@@ -171,7 +171,7 @@ def prune(
     train = None if data is None else options.open(data, "train", only=only)
     source = eval_data or data
     evaluation = None if source is None else options.open(source, "eval", only=only, limit=limit)
-    example = example_input(loaded, model, input_shape, train or evaluation)
+    example = example_input(loaded, model, input_shape, evaluation if train is None else train)
     check_fit(loaded, example, [batches for batches in (train, evaluation) if batches is not None])
     result = prune_and_save(
         loaded,

@@ -5,6 +5,8 @@ from psvit.data.info import Split as Split
 from psvit.data.info import check_classes as check_classes
 from psvit.data.info import check_shape as check_shape
 from psvit.data.open import Batches as Batches
+from psvit.data.open import has_columns as has_columns
+from psvit.data.open import is_prepared as is_prepared
 from psvit.data.open import open_data as open_data
 from psvit.data.order import calibration_subset as calibration_subset
 from psvit.data.recipe import Recipe as Recipe

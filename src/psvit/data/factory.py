@@ -72,6 +72,10 @@ class FactoryLoader(DataLoader[Batch]):
             raise TypeError("how many batches a limit leaves is known only once they are read")
         return len(self._batches)
 
+    def __bool__(self) -> bool:
+        """True: data that cannot say how much they are, are data."""
+        return True
+
 
 def _as_is(batch: Any) -> Any:
     return batch

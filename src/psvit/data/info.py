@@ -19,7 +19,8 @@ class DataInfo:
     `shape` is that of one image, ``(C, H, W)``. `classes` comes from names in the data;
     where there are none it is None, and `largest_label` bounds it from below.
     `origin` says in words which part of the source this is. `indices` are the positions in
-    that part of a random subset, ascending; None: all of it.
+    that part of a random subset, ascending; None: all of it. `version` is what the source calls
+    its state, such as a commit; `digest` hashes the images of a draw that has no positions.
     """
 
     spec: str
@@ -32,6 +33,8 @@ class DataInfo:
     largest_label: int | None = None
     recipe: Recipe | None = None
     indices: tuple[int, ...] | None = None
+    version: str | None = None
+    digest: str | None = None
 
     @property
     def channels(self) -> int:

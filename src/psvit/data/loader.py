@@ -5,7 +5,7 @@ B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -14,14 +14,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from psvit.data.info import DataInfo
 from psvit.data.order import Order, calibration_subset
-from psvit.data.pixels import UndecodableError, to_tensor
+from psvit.data.pixels import Raw, UndecodableError, to_tensor
 from psvit.data.recipe import Recipe
 from psvit.data.source import Source
 from psvit.errors import DataError
 
 
 @dataclass(frozen=True)
-class _Bad:
+class Bad:
     """An image that gave no tensor. Worker processes return it: an error raised in one would
     reach the user as a page of traceback."""
 
@@ -29,39 +29,64 @@ class _Bad:
     fatal: bool
 
 
-class _Batch(NamedTuple):
+class Batch(NamedTuple):
+    """Images ``[B, C, H, W]``, None if there are none, their labels ``[B]``, and the bad ones."""
+
     images: torch.Tensor | None
     labels: torch.Tensor
-    bad: tuple[_Bad, ...]
+    bad: tuple[Bad, ...]
 
 
-_Item = tuple[torch.Tensor, int] | _Bad
+Item = tuple[torch.Tensor, int] | Bad
 
 
-class _Images(Dataset[_Item]):
+def prepare(read: Callable[[], Raw], label: int, where: str, recipe: Recipe) -> Item:
+    """One image as a tensor, or why there is none."""
+    try:
+        return to_tensor(read(), recipe), label
+    except UndecodableError as error:
+        return Bad(f"{where} cannot be decoded: {error}", fatal=False)
+    except OSError as error:
+        return Bad(f"{where} cannot be read: {error}", fatal=False)
+    except DataError as error:
+        return Bad(f"{where}: {error}", fatal=True)
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """The good ones stacked, the bad ones beside them."""
+    good = [item for item in items if not isinstance(item, Bad)]
+    return Batch(
+        torch.stack([image for image, _ in good]) if good else None,
+        torch.tensor([label for _, label in good], dtype=torch.int64),
+        tuple(item for item in items if isinstance(item, Bad)),
+    )
+
+
+def noted(bad: tuple[Bad, ...], skipped: tuple[str, ...], skip_bad: bool) -> tuple[str, ...]:
+    """`skipped` with these images too. Raises DataError for those that may not be left out."""
+    for item in bad:
+        if item.fatal:
+            raise DataError(item.text)
+        if not skip_bad:
+            raise DataError(f"{item.text}; --skip-bad leaves such images out")
+        if item.text not in skipped:
+            skipped = (*skipped, item.text)
+    return skipped
+
+
+class _Images(Dataset[Item]):
     def __init__(self, source: Source, recipe: Recipe) -> None:
         self._source = source
         self._recipe = recipe
 
-    def __getitem__(self, index: int) -> _Item:
+    def __getitem__(self, index: int) -> Item:
         source = self._source
-        try:
-            return to_tensor(source.read(index), self._recipe), int(source.labels[index])
-        except UndecodableError as error:
-            return _Bad(f"{source.where(index)} cannot be decoded: {error}", fatal=False)
-        except OSError as error:
-            return _Bad(f"{source.where(index)} cannot be read: {error}", fatal=False)
-        except DataError as error:
-            return _Bad(f"{source.where(index)}: {error}", fatal=True)
-
-
-def _collate(items: Sequence[_Item]) -> _Batch:
-    good = [item for item in items if not isinstance(item, _Bad)]
-    return _Batch(
-        torch.stack([image for image, _ in good]) if good else None,
-        torch.tensor([label for _, label in good], dtype=torch.int64),
-        tuple(item for item in items if isinstance(item, _Bad)),
-    )
+        return prepare(
+            lambda: source.read(index),
+            int(source.labels[index]),
+            source.where(index),
+            self._recipe,
+        )
 
 
 class Loader(DataLoader[tuple[torch.Tensor, torch.Tensor]]):
@@ -94,7 +119,7 @@ class Loader(DataLoader[tuple[torch.Tensor, torch.Tensor]]):
             batch_size=batch_size,
             sampler=order,
             num_workers=workers,
-            collate_fn=_collate,
+            collate_fn=collate,
             generator=torch.Generator().manual_seed(seed),
         )
         self.info = info
@@ -134,7 +159,7 @@ class Loader(DataLoader[tuple[torch.Tensor, torch.Tensor]]):
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:  # type: ignore[override]
         seen = False
         for batch in super().__iter__():
-            self._take_note(batch.bad)
+            self.skipped = noted(batch.bad, self.skipped, self._skip_bad)
             if batch.images is not None:
                 seen = True
                 yield batch.images, batch.labels
@@ -143,12 +168,3 @@ class Loader(DataLoader[tuple[torch.Tensor, torch.Tensor]]):
                 f"{self.info.spec}: none of {len(self._order)} images can be decoded; the first: "
                 f"{self.skipped[0]}"
             )
-
-    def _take_note(self, bad: tuple[_Bad, ...]) -> None:
-        for item in bad:
-            if item.fatal:
-                raise DataError(item.text)
-            if not self._skip_bad:
-                raise DataError(f"{item.text}; --skip-bad leaves such images out")
-            if item.text not in self.skipped:
-                self.skipped = (*self.skipped, item.text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from psvit.data.factory import FactoryLoader
 from psvit.data.info import DataInfo, Split, check_classes
@@ -15,11 +15,20 @@ from psvit.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from psvit.data.loader import Loader
+    from psvit.data.stream import Stream, StreamLoader
 
-FORMS = "digits, folder:PATH, parquet:GLOB, package.module:factory, or path/to/file.py:factory"
+STORED = ("folder", "parquet", "hub", "hub-cached", "webdataset")
+"""The kinds of data, before a colon, whose images are stored: they need a recipe."""
 
+TABLES = ("parquet", "hub", "hub-cached", "webdataset")
+"""Those that have columns."""
 
-Batches: TypeAlias = "Loader | FactoryLoader"
+FORMS = (
+    "digits, folder:PATH, parquet:GLOB, hub:NAME, hub-cached:NAME, webdataset:PATTERN, "
+    "package.module:factory, or path/to/file.py:factory"
+)
+
+Batches: TypeAlias = "Loader | StreamLoader | FactoryLoader"
 
 
 def open_data(
@@ -45,14 +54,15 @@ def open_data(
     factory: takes the first). `skip_bad` leaves out images that cannot be decoded, and lists
     them in `.skipped`. `only`: the source was named for this split alone, so data that do not
     say which split they are serve it. `classes`: the model's number of classes, to be checked.
-    `image_column` and `label_column` name columns of Parquet files that do not say it themselves.
+    `image_column` and `label_column` name columns of tables that do not say it themselves.
 
     Raises DataError for data that are missing, empty, damaged or mislabelled, or lack the split;
     OptionError for numbers that mean nothing; MissingExtra if a package is not installed.
     """
     _check_options(batch_size=batch_size, workers=workers, limit=limit)
-    if (image_column or label_column) and not spec.startswith("parquet:"):
-        raise OptionError(f"--image-column and --label-column are for parquet:, got {spec}")
+    if (image_column or label_column) and not has_columns(spec):
+        kinds = ", ".join(f"{kind}:" for kind in TABLES)
+        raise OptionError(f"--image-column and --label-column are for {kinds} got {spec}")
     if _is_factory(spec):
         if recipe is not None:
             raise DataError(
@@ -73,13 +83,36 @@ def open_data(
             f"{spec} does not say how its images are to be prepared: give --recipe (one of "
             f"{', '.join(RECIPES)}), or --size, --mean and --std"
         )
+    columns = {"only": only, "image_column": image_column, "label_column": label_column}
+    stream = _stream(spec, split, columns)
+    how = {
+        "batch_size": batch_size,
+        "workers": workers,
+        "seed": seed,
+        "shuffle": shuffle,
+        "skip_bad": skip_bad,
+    }
+    if stream is not None:
+        return _streaming(stream, spec, split, recipe, limit, classes, how)
+    source = _source(spec, split, columns)
+    check_labels(source, spec)
+    indices = None if limit is None else calibration_subset(len(source.labels), limit, seed)
+    return _loading(source, spec, split, recipe, indices, classes, how)
+
+
+def _loading(
+    source: Source,
+    spec: str,
+    split: Split,
+    recipe: Recipe,
+    indices: tuple[int, ...] | None,
+    classes: int | None,
+    how: dict[str, Any],
+) -> Loader:
     # Here, not above: it needs Pillow, which a user's own loader may do without.
     from psvit.data.loader import Loader
 
-    source = _source(spec, split, only, image_column, label_column)
-    check_labels(source, spec)
     names = source.class_names
-    indices = None if limit is None else calibration_subset(len(source.labels), limit, seed)
     info = DataInfo(
         spec=spec,
         split=split,
@@ -91,19 +124,45 @@ def open_data(
         largest_label=int(source.labels.max()),
         recipe=recipe,
         indices=indices,
+        version=getattr(source, "version", None),
+        digest=source.digest() if hasattr(source, "digest") else None,
     )
     if classes is not None:
         check_classes(info, classes)
-    return Loader(
-        source,
-        recipe,
-        info,
-        batch_size=batch_size,
-        workers=workers,
-        seed=seed,
-        shuffle=shuffle,
-        skip_bad=skip_bad,
+    return Loader(source, recipe, info, **how)
+
+
+def _streaming(
+    stream: Stream,
+    spec: str,
+    split: Split,
+    recipe: Recipe,
+    limit: int | None,
+    classes: int | None,
+    how: dict[str, Any],
+) -> Loader | StreamLoader:
+    """A small draw is held in memory; all else is read as it comes, again at every pass."""
+    from psvit.data.stream import HELD_IMAGES, Drawn, StreamLoader
+
+    if limit is not None and limit <= HELD_IMAGES:
+        drawn = Drawn(stream, limit, how["seed"])
+        check_labels(drawn, spec)
+        return _loading(drawn, spec, split, recipe, None, classes, how)
+    names, images = stream.class_names, stream.images
+    info = DataInfo(
+        spec=spec,
+        split=split,
+        origin=stream.origin,
+        shape=(recipe.channels, recipe.size, recipe.size),
+        images=images if images is None or limit is None else min(images, limit),
+        classes=None if names is None else len(names),
+        class_names=names,
+        recipe=recipe,
+        version=stream.version,
     )
+    if classes is not None:
+        check_classes(info, classes)
+    return StreamLoader(stream, recipe, info, limit=limit, **how)
 
 
 def _check_options(*, batch_size: int, workers: int, limit: int | None) -> None:
@@ -115,15 +174,36 @@ def _check_options(*, batch_size: int, workers: int, limit: int | None) -> None:
         raise OptionError(f"the number of images is limited to {limit}, expected at least 1")
 
 
+def is_prepared(spec: str) -> bool:
+    """True for stored images, which need a recipe; a user's loader prepares its own."""
+    return ":" not in spec or spec.partition(":")[0] in STORED
+
+
+def has_columns(spec: str) -> bool:
+    """True for data in tables, whose columns can be named."""
+    return ":" in spec and spec.partition(":")[0] in TABLES
+
+
 def _is_factory(spec: str) -> bool:
     place, colon, name = spec.rpartition(":")
-    kinds = ("folder", "parquet")
-    return bool(colon and name.isidentifier() and place and spec.partition(":")[0] not in kinds)
+    return bool(colon and name.isidentifier() and place and not is_prepared(spec))
 
 
-def _source(
-    spec: str, split: Split, only: bool, image_column: str | None, label_column: str | None
-) -> Source:
+def _stream(spec: str, split: Split, columns: dict[str, Any]) -> Stream | None:
+    """The stream of a kind that is one; each kind is imported only when it is asked for."""
+    kind, _, rest = spec.partition(":")
+    if kind == "hub" and rest:
+        from psvit.data.hub import hub_stream
+
+        return hub_stream(rest, split, **columns)
+    if kind == "webdataset" and rest:
+        from psvit.data.webdataset import WebDataset
+
+        return WebDataset(rest, split, **columns)
+    return None
+
+
+def _source(spec: str, split: Split, columns: dict[str, Any]) -> Source:
     """The source of a kind; each kind is imported only when it is asked for."""
     kind, _, rest = spec.partition(":")
     if spec == "digits":
@@ -133,12 +213,13 @@ def _source(
     if kind == "folder" and rest:
         from psvit.data.folder import Folder
 
-        return Folder(Path(rest).expanduser(), split, only=only)
+        return Folder(Path(rest).expanduser(), split, only=columns["only"])
     if kind == "parquet" and rest:
         from psvit.data.parquet import Parquet
 
-        pattern = str(Path(rest).expanduser())
-        return Parquet(
-            pattern, split, only=only, image_column=image_column, label_column=label_column
-        )
+        return Parquet(str(Path(rest).expanduser()), split, **columns)
+    if kind == "hub-cached" and rest:
+        from psvit.data.hub import hub_table
+
+        return hub_table(rest, split, **columns)
     raise DataError(f"--data {spec!r} is no data set: expected {FORMS}")

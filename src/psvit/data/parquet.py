@@ -7,7 +7,6 @@ they are, and the names of the classes, stand in the schema and in its `huggingf
 from __future__ import annotations
 
 import glob
-import json
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from psvit.data.columns import find_columns
 from psvit.data.info import Split
 from psvit.data.source import EVAL_WORDS, TRAIN_WORDS, Block
 from psvit.errors import DataError, MissingExtra
@@ -31,15 +31,6 @@ except ImportError as error:
 
 CACHE_BYTES = 128 * 2**20
 """Row groups are kept up to this size in every process that reads, and at least one."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The names of the two columns, and those of the classes, by label."""
-
-    image: str
-    label: str
-    class_names: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -64,13 +55,14 @@ class Parquet:
         label_column: str | None = None,
     ) -> None:
         files = _files_of(pattern, split, only)
-        self._columns = _columns(files[0], image_column, label_column)
+        named = (image_column, label_column)
+        self._columns = find_columns(_open(files[0]).schema_arrow, str(files[0]), *named)
         groups: list[_Group] = []
         blocks: list[Block] = []
         labels: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
         stop = 0
         for path in files:
-            if _columns(path, image_column, label_column) != self._columns:
+            if find_columns(_open(path).schema_arrow, str(path), *named) != self._columns:
                 raise DataError(
                     f"{path} has other columns or classes than {files[0]}: expected one data set"
                 )
@@ -190,65 +182,6 @@ def _open(path: Path) -> Any:
 
 def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}")
-
-
-def _columns(path: Path, image: str | None, label: str | None) -> Columns:
-    """Find the columns that were not named; what is not plain is an error, not a guess."""
-    schema = _open(path).schema_arrow
-    features = _features(schema)
-    types = {field.name: field.type for field in schema}
-    image = _column(path, types, image, "image", _image_columns(types, features))
-    label = _column(path, types, label, "label", _label_columns(types, features))
-    if not _holds_bytes(types[image]):
-        raise DataError(f"{path}: column {image!r} is {types[image]}, expected bytes of images")
-    if not pa.types.is_integer(types[label]):
-        raise DataError(f"{path}: column {label!r} is {types[label]}, expected whole numbers")
-    names = features.get(label, {}).get("names")
-    return Columns(image, label, None if names is None else tuple(str(name) for name in names))
-
-
-def _column(
-    path: Path, types: dict[str, Any], named: str | None, role: str, found: list[str]
-) -> str:
-    if named is not None:
-        if named not in types:
-            raise DataError(f"{path} has no column {named!r}: it has {', '.join(types)}")
-        return named
-    if len(found) == 1:
-        return found[0]
-    what = "none" if not found else "several: " + ", ".join(found)
-    raise DataError(
-        f"{path}: expected one {role} column, got {what}; say which with --{role}-column "
-        f"(columns: {', '.join(types)})"
-    )
-
-
-def _image_columns(types: dict[str, Any], features: dict[str, Any]) -> list[str]:
-    declared = [n for n in types if features.get(n, {}).get("_type") == "Image"]
-    return declared or [n for n, kind in types.items() if _holds_bytes(kind)]
-
-
-def _label_columns(types: dict[str, Any], features: dict[str, Any]) -> list[str]:
-    declared = [n for n in types if features.get(n, {}).get("_type") == "ClassLabel"]
-    return declared or [n for n, kind in types.items() if pa.types.is_integer(kind)]
-
-
-def _holds_bytes(kind: Any) -> bool:
-    if pa.types.is_struct(kind):
-        return any(f.name == "bytes" and _holds_bytes(f.type) for f in kind)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _features(schema: Any) -> dict[str, Any]:
-    """The Hugging Face description of the columns; empty where there is none."""
-    try:
-        info = json.loads((schema.metadata or {})[b"huggingface"])
-        features = info["info"]["features"]
-    except (KeyError, TypeError, ValueError):
-        return {}
-    if not isinstance(features, dict):
-        return {}
-    return {name: value for name, value in features.items() if isinstance(value, dict)}
 
 
 def _labels(path: Path, column: str) -> NDArray[np.int64]:

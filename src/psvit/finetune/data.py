@@ -78,10 +78,11 @@ def _split_memory(data: InMemory, tuning: Tuning) -> Split:
 def _split_prepared(data: Any, info: Any, tuning: Tuning) -> Split:
     """psvit's own loaders: small data sets in memory, others from where they lie."""
     recipe: Recipe = info.recipe
-    if info.images * math.prod(info.shape) <= MEMORY_BYTES:
+    images = data.count() if info.images is None else info.images
+    if images * math.prod(info.shape) <= MEMORY_BYTES:
         memory = read_into_memory(data, mean=recipe.mean, std=recipe.std, batch=tuning.batch)
         return _split_memory(memory, tuning)
-    held = _held(info.images, tuning)
+    held = _held(images, tuning)
     train, rest = data.split_off(held, tuning.seed)
     known = FromLoader(train, recipe.mean, recipe.std)
     return Split(known, (lambda: rest) if held else None, held)
