@@ -3,8 +3,9 @@
     python -m benchmarks.repositories [--only NAME ...] [--every 6] [--clones DIR]
 
 Clones what is missing (git, GitHub) into DIR, examines every model in a process of its own and
-keeps each result in DIR/results, so that an interrupted run goes on; ``--again`` starts over.
-``--source`` is where to clone from, with {owner} and {name}.
+keeps each result in DIR/results as soon as it is there, so that an interrupted run goes on: what
+failed, and what was examined at another commit or ``--every``, is examined again, with ``--again``
+everything. ``--source`` is where to clone from, with {owner} and {name}.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.repositories.catalogue import CATALOGUE, Published
-from benchmarks.repositories.table import write_page
+from benchmarks.repositories.table import write_figures, write_page
 
 GITHUB = "https://github.com/{owner}/{name}"
 LIMIT_S = 3600
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--every", type=int, default=1, help="check every n-th group and head")
     parser.add_argument("--again", action="store_true", help="also what has a result")
     parser.add_argument("--page", type=Path, default=Path("docs/repositories.md"))
+    parser.add_argument("--figures", type=Path, help="also write what was found, as JSON")
     parser.add_argument("--one", nargs=2, metavar=("NAME", "T"), help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.one:
@@ -50,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             said = "exact" if row.get("exact") else row.get("error", "NOT EXACT")
             sys.stderr.write(f"{published.name}, T = {T}: {said}\n")
     write_page(options.page, rows, options.every)
+    if options.figures:
+        commit = _git(ROOT, "rev-parse", "--short", "HEAD")
+        write_figures(options.figures, rows, options.every, commit)
     return int(not all(row.get("exact") for _, _, row in rows))
 
 
@@ -57,11 +63,12 @@ def _result(published: Published, T: int, options: argparse.Namespace) -> dict[s
     """The result that is kept, or a new one."""
     name = "".join(c if c.isalnum() else "-" for c in f"{published.name}-T{T}")
     kept: Path = options.clones / "results" / f"{name}.json"
+    clone = _clone(published, options.clones, options.source)
+    asked = {"every": options.every, "commit": _git(clone, "rev-parse", "--short", "HEAD")}
     if kept.exists() and not options.again:
         row: dict[str, Any] = json.loads(kept.read_text())
-        if row.get("every") == options.every:
+        if "error" not in row and asked.items() <= row.items():
             return row
-    clone = _clone(published, options.clones, options.source)
     command = [sys.executable, "-m", "benchmarks.repositories", "--clones", str(options.clones)]
     command += ["--every", str(options.every), "--one", published.name, str(T)]
     began = time.monotonic()
@@ -74,10 +81,11 @@ def _result(published: Published, T: int, options: argparse.Namespace) -> dict[s
         row = json.loads(last) if done.returncode == 0 else {"error": _reason(done.stderr)}
     except subprocess.TimeoutExpired:
         row = {"error": f"not done after {LIMIT_S} s"}
-    row |= {"seconds": round(time.monotonic() - began), "every": options.every}
-    row["commit"] = _git(clone, "rev-parse", "--short", "HEAD")
+    row |= {"seconds": round(time.monotonic() - began), **asked}
     kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(row, indent=1) + "\n")
+    part = kept.with_suffix(".part")  # a kill leaves no half of a result
+    part.write_text(json.dumps(row, indent=1) + "\n")
+    part.replace(kept)
     return row
 
 

@@ -30,6 +30,20 @@ def test_relative_imports_inside_packages(repository: Write) -> None:
     assert (module.WIDTH, module.NAME) == (7, "parts")  # type: ignore[attr-defined]
 
 
+def test_relative_imports_without_an_init_file(repository: Write) -> None:
+    root = repository(
+        "spikevit",
+        {
+            "README.md": "",
+            "models/blocks.py": "DEPTH = 3",
+            "models/vit/net.py": "from .spiking import WIDTH\nfrom ..blocks import DEPTH",
+            "models/vit/spiking.py": "WIDTH = 7",
+        },
+    )
+    module = load(root / "models/vit/net.py")
+    assert (module.WIDTH, module.DEPTH) == (7, 3)  # type: ignore[attr-defined]
+
+
 def test_siblings_of_the_package_are_found(repository: Write) -> None:
     root = repository(
         "sdt",

@@ -198,7 +198,7 @@ def test_optional_packages_stay_absent(repository: Write, package: str) -> None:
 
 @pytest.mark.parametrize(
     ("package", "command"),
-    [("surely_not_there.part", "pip install surely_not_there"), ("skimage", "scikit-image")],
+    [("surely_not_there.part", "pip install surely_not_there"), ("yaml", "pip install pyyaml")],
 )
 def test_an_unknown_import_is_named_with_its_cure(
     repository: Write, package: str, command: str
@@ -209,6 +209,38 @@ def test_an_unknown_import_is_named_with_its_cure(
     name = package.partition(".")[0]
     with pytest.raises(ModelError, match=f"imports {name}, which is neither.*{command}"):
         load(root)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import torch.surely_gone", "but the installed torch has no surely_gone: install the"),
+        ("import parts.surely_gone", "but its own parts has no surely_gone: is the clone complete"),
+    ],
+)
+def test_a_missing_part_is_told_from_a_missing_package(
+    repository: Write, code: str, said: str
+) -> None:
+    root = repository("part", {"model.py": code, "parts/__init__.py": ""})
+    with pytest.raises(ModelError, match=f"imports [a-z.]*surely_gone, {said}"):
+        load(root)
+
+
+def test_data_code_loads_but_does_not_run(repository: Write) -> None:
+    if not absent("cv2"):
+        pytest.skip("opencv is installed here")
+    root = repository("data", {"model.py": "import cv2\ndef read():\n    return cv2.imread('x')"})
+    module = load(root)
+    with pytest.raises(ModelError, match=r"cv2\.imread is used .*: pip install opencv-python"):
+        module.read()
+
+
+def test_cuda_kernels_that_went_are_stood_in_for(repository: Write) -> None:
+    text = "from spikingjelly.activation_based.auto_cuda import cfunction\nX = cfunction.sigmoid"
+    root = repository("kernels", {"model.py": text})
+    with legacy_imports(root) as standins:
+        import_file(root / "model.py")
+    assert any("has no activation_based.auto_cuda" in line for line in standins.lines())
 
 
 @needs_absent_torchvision
@@ -303,6 +335,48 @@ def test_backend_is_accepted_in_activation_based(repository: Write) -> None:
         "spikingjelly.activation_based.functional: set_backend() is accepted and ignored",
         "spikingjelly.activation_based.neuron: backend= is accepted and ignored",
     )
+
+
+OWN_NEURONS = """
+    import torch
+    from spikingjelly.activation_based import neuron
+    from spikingjelly.activation_based.neuron import base, surrogate
+
+    class Doubling(neuron.BaseNode):
+        def __init__(self, **kwargs):
+            super().__init__(surrogate_function=surrogate.ATan(), backend='torch', **kwargs)
+
+        def neuronal_charge(self, x):
+            self.v = 2 * self.v + x
+
+    class Eager(neuron.LIFNode):
+        def neuronal_fire(self):
+            return (self.v >= 0.25).to(self.v)
+
+    class Unheard(neuron.QIFNode):
+        def neuronal_charge(self, x):
+            self.v = self.v + x
+"""
+
+
+def test_neurons_of_ones_own_are_obeyed(repository: Write) -> None:
+    root = repository("neurons", {"model.py": OWN_NEURONS})
+    with legacy_imports(root) as standins:
+        module = import_file(root / "model.py")
+        doubling, eager = module.Doubling(step_mode="m"), module.Eager(tau=2.0, step_mode="m")
+    # v = 2v + x: 0.25, 0.75, 2 -> spike, reset, 0.5
+    x = torch.tensor([[0.25], [0.25], [0.5], [0.5]])
+    assert doubling(x).flatten().tolist() == [0, 0, 1, 0]
+    assert eager(x).flatten().tolist() == [0, 0, 1, 1]  # v = v + (x - v) / 2
+    assert any("Doubling" in line and "steps as before" in line for line in standins.lines())
+
+
+def test_a_neuron_that_cannot_be_obeyed_is_refused(repository: Write) -> None:
+    root = repository("unheard", {"model.py": OWN_NEURONS})
+    with legacy_imports(root):
+        module = import_file(root / "model.py")
+        with pytest.raises(ModelError, match=r"Unheard overrides neuronal_charge of .*QIFNode"):
+            module.Unheard()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

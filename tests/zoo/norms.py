@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
 from tests.zoo.case import Case, images
-from tests.zoo.parts import DIM, ConvBN, OnMaps, OnTokens, lif
+from tests.zoo.parts import DIM, ConvBN, OnMaps, OnSteps, OnTokens, lif
 
 STEM = "stem.weight:0"
 
@@ -62,6 +63,20 @@ class Grouped(nn.Module):
             nn.GroupNorm(groups, DIM, affine=affine),
         )
         self.lif, self.last = lif(), ConvBN(DIM, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.lif(self.norm(self.conv(x))))
+
+
+class GroupedSteps(nn.Module):
+    """The same on [T, B, C, H, W] by SpikingJelly's layers in multi-step mode."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.conv = layer.Conv2d(DIM, DIM, 3, padding=1, step_mode="m")
+        self.norm = layer.GroupNorm(groups, DIM, step_mode="m")
+        self.lif = lif("m")
+        self.last = layer.Conv2d(DIM, 16, 1, step_mode="m")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.lif(self.norm(self.conv(x))))
@@ -229,6 +244,11 @@ CASES = {
     "group_norm": grouped(4, *NORMED),
     "group_norm_plain": grouped(6, NORMED[0], NORMED[2], affine=False),
     "group_norm_of_channels": grouped(DIM, *NORMED),
+    "group_norm_multi_step": Case(
+        lambda: OnSteps(GroupedSteps(6), 2, 16),
+        images(),
+        (STEM, "body.conv.weight:0", "body.norm.weight:0", "body.last.weight:0"),
+    ),
     "group_norm_of_all": Case(
         lambda: OnMaps(Grouped(1), 16),
         images(),

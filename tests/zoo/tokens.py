@@ -46,6 +46,19 @@ class Chosen(Tokens):
         return self.fc2(torch.relu(x))
 
 
+class ClassToken(Tokens):
+    """A learned token before the others, once for every sample of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Identity())
+        self.token = nn.Parameter(torch.randn(1, 1, 20))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc1(x) + self.position
+        x = torch.cat((torch.cat([self.token] * x.shape[0], dim=0), x), dim=1)
+        return self.fc2(torch.relu(x))
+
+
 class Ordered(Tokens):
     """Tokens picked by a buffer of positions."""
 
@@ -144,6 +157,7 @@ CASES = {
     "tokens_gathered": case(lambda: Chosen("gather")),
     "tokens_indexed": case(lambda: Chosen("index")),
     "tokens_masked": case(lambda: Chosen("mask")),
+    "class_token": case(ClassToken),
     "tokens_by_buffer": case(lambda: Ordered("index")),
     "tokens_index_select": case(lambda: Ordered("index_select")),
     "tokens_unique": case(lambda: Ordered("unique")),

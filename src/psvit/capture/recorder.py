@@ -15,7 +15,7 @@ from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from psvit.capture.sizes import SIZE_ARITHMETIC, TracedInt
+from psvit.capture.sizes import SIZE_ARITHMETIC, Repeated, TracedInt
 from psvit.errors import CaptureError
 
 _READS_DATA = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__"}
@@ -193,6 +193,8 @@ class Recorder(TorchFunctionMode):
         return out
 
     def _call(self, func: Any, name: str, args: Any, kwargs: Any, out: Any) -> None:
+        if name in _JOINS and args and isinstance(args[0], Repeated):
+            func, name, args, kwargs = _repetition(func, name, args, kwargs)
         if not args and "input" in kwargs:  # one form for the rules: the input comes first
             args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
         arguments, keywords = self.argument(tuple(args)), self.argument(dict(kwargs))
@@ -249,6 +251,22 @@ class Recorder(TorchFunctionMode):
             apply.__module__ = "psvit_recorded"
             self._functions[function] = apply
         return self._functions[function]
+
+
+_JOINS = ("cat", "concat", "concatenate")
+
+
+def _repetition(func: Any, name: str, args: Any, kwargs: Any) -> tuple[Any, str, Any, Any]:
+    """``cat([x] * B, dim)`` as ``x.repeat(1, B, 1)``, for any B; another call as it is."""
+    joined: Repeated = args[0]
+    alone = len(joined.items) == 1 and joined.whole
+    if not alone or set(kwargs) - {"dim", "axis"}:
+        return func, name, args, kwargs
+    tensor = joined.items[0]
+    dim = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
+    sizes: list[Any] = [1] * tensor.ndim
+    sizes[dim] = joined.times
+    return torch.Tensor.repeat, "repeat", (tensor, *sizes), {}
 
 
 def drop_unused_sizes(graph: fx.Graph) -> None:

@@ -43,6 +43,20 @@ class TracedInt(int):
         return (int, (int(self),))
 
 
+class Repeated(list[Any]):
+    """``[x] * B``: a list that remembers what was repeated, and by which size."""
+
+    def __init__(self, items: list[Any], times: TracedInt) -> None:
+        super().__init__(items * int(times))
+        self.items = items
+        self.times = times
+
+    @property
+    def whole(self) -> bool:
+        """Whether it still is what it was made as."""
+        return len(self) == len(self.items) * int(self.times)
+
+
 def untraced(value: Any) -> Any:
     """The node of a TracedInt; any other value as it is."""
     return value.node if isinstance(value, TracedInt) else value
@@ -52,6 +66,8 @@ def _traced(name: str, function: Callable[[Any, Any], Any], reflected: bool) -> 
     plain = getattr(int, name)
 
     def method(self: TracedInt, other: Any) -> Any:
+        if type(other) is list and function is operator.mul and self.recorder.active:
+            return Repeated(other, self)
         value = plain(self, other)
         if type(value) is not int or not isinstance(other, int) or not self.recorder.active:
             return value

@@ -1,7 +1,8 @@
-"""``backend=`` for files written for SpikingJelly 0.0.0.0.13 and 0.0.0.0.14.
+"""``activation_based`` for files written for SpikingJelly 0.0.0.0.13 and 0.0.0.0.14.
 
 SpikingJelly 2 chooses its kernels itself: its neurons refuse the argument ``backend``, and
-``functional.set_backend`` is gone. The overlays here accept both and change nothing else.
+``functional.set_backend`` is gone. Nor does it call ``neuronal_charge``, ``neuronal_fire`` and
+``neuronal_reset``, which neurons of a user's own override. The overlays here accept and obey.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def backend_accepted(report: StandIns) -> Iterator[None]:
     neuron = importlib.import_module(f"{_PACKAGE}.neuron")
     functional = importlib.import_module(f"{_PACKAGE}.functional")
     overlays = {
-        "neuron": _Overlay(neuron, _neurons(neuron, report)),
+        "neuron": _Overlay(neuron, _imported(neuron) | _neurons(neuron, report)),
         "functional": _Overlay(functional, _functions(functional, report)),
     }
     originals = {"neuron": neuron, "functional": functional}
@@ -66,6 +67,12 @@ def _install(package: ModuleType, modules: dict[str, Any]) -> None:
         setattr(package, name, module)
 
 
+def _imported(module: ModuleType) -> dict[str, Any]:
+    """Modules that ``neuron`` used to import, so that files got them from there."""
+    names = [name for name in ("base", "surrogate") if not hasattr(module, name)]
+    return {name: importlib.import_module(f"{_PACKAGE}.{name}") for name in names}
+
+
 def _neurons(module: ModuleType, report: StandIns) -> dict[str, Any]:
     return {
         name: _accepting(kind, report)
@@ -77,15 +84,26 @@ def _neurons(module: ModuleType, report: StandIns) -> dict[str, Any]:
 
 
 def _accepting(kind: type, report: StandIns) -> type:
-    """A subclass of ``kind`` whose constructor takes, and drops, ``backend``."""
+    """A subclass of ``kind`` that takes, and drops, ``backend``, and minds who overrides what."""
 
     def __init__(self: Any, *args: Any, backend: str | None = None, **kwargs: Any) -> None:
         if backend is not None:
             report.note(f"{_PACKAGE}.neuron", "backend= is accepted and ignored")
+        _obey(type(self), accepting, report)
         kind.__init__(self, *args, **kwargs)  # type: ignore[misc]
 
     names = {"__init__": __init__, "__module__": kind.__module__, "__doc__": kind.__doc__}
-    return type(kind.__name__, (kind,), names)
+    accepting = type(kind.__name__, (kind,), names)
+    return accepting
+
+
+def _obey(kind: type, library: type, report: StandIns) -> None:
+    """Let ``kind``, which a user may have derived from ``library``, step as it means to."""
+    from psvit.compat.neurons import overridden, step_as_before
+
+    if overridden(kind, library):
+        step_as_before(kind, library)
+        report.note(f"{_PACKAGE}.{kind.__name__}", "steps as before SpikingJelly 2")
 
 
 def _functions(module: ModuleType, report: StandIns) -> dict[str, Any]:

@@ -9,12 +9,19 @@ from typing import Any
 
 from psvit.compat import clock_driven
 from psvit.compat.finder import Build
+from psvit.compat.packages import absent
 from psvit.compat.standins import EmptyModule, RealModule
 from psvit.compat.timm_registry import Registry
 
 EMPTY = (
+    "PIL",
+    "albumentations",
+    "cv2",
     "mmcv",
     "mmengine",
+    "pandas",
+    "skimage",
+    "spikingjelly.activation_based.auto_cuda",
     "timm.data",
     "timm.loss",
     "timm.models.helpers",
@@ -32,9 +39,11 @@ INERT = (
     "ptflops",
     "pylab",
     "seaborn",
+    "tensorboardX",
     "thop",
     "torchinfo",
     "torchsummary",
+    "wandb",
 )
 """Plotting and printing: may even be called while a file loads (``matplotlib.use("Agg")``)."""
 
@@ -46,16 +55,6 @@ _CONSTANTS = {
     "IMAGENET_INCEPTION_MEAN": (0.5, 0.5, 0.5),
     "IMAGENET_INCEPTION_STD": (0.5, 0.5, 0.5),
 }
-
-INSTALL = {
-    "PIL": "pillow",
-    "cv2": "opencv-python",
-    "skimage": "scikit-image",
-    "sklearn": "scikit-learn",
-    "spikingjelly": "'psvit[spikingjelly]'",
-    "yaml": "pyyaml",
-}
-"""Import name -> what pip calls it, where the two differ."""
 
 
 class Catalogue:
@@ -85,7 +84,7 @@ class Catalogue:
                 return EmptyModule(name, names, children, inert)
             return RealModule(name, names, children)
 
-        why = f"{name.partition('.')[0]} is not installed, psvit stands in"
+        why = f"{absent(name)}, psvit stands in"
         return build, why if contents is not None else f"{why} with empty names"
 
     def _real(self) -> dict[str, Callable[[], dict[str, Any]]]:
@@ -131,9 +130,3 @@ def _mmcv(part: str) -> dict[str, Any]:
     from psvit.compat import mmcv
 
     return dict(getattr(mmcv, part))
-
-
-def how_to_install(module: str) -> str:
-    """The command that makes the top-level package of ``module`` importable."""
-    top = module.partition(".")[0]
-    return f"pip install {INSTALL.get(top, top)}"

@@ -7,28 +7,18 @@ go on finding it absent: the finder therefore asks who imports.
 from __future__ import annotations
 
 import sys
-import sysconfig
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
-from pathlib import Path
 from types import FrameType, ModuleType
 
+from psvit.compat.packages import is_user_file
 from psvit.compat.standins import StandIns
 
 Build = Callable[[], ModuleType]
 Lookup = Callable[[str], tuple[Build, str] | None]
 """Module name -> how to make its stand-in and why, or None where there is none."""
-
-_OURS = str(Path(__file__).resolve().parent.parent)
-_INSTALLED = tuple(
-    {
-        str(Path(path).resolve())
-        for name, path in sysconfig.get_paths().items()
-        if name in ("stdlib", "platstdlib", "purelib", "platlib")
-    }
-)
 
 
 class StandInFinder(MetaPathFinder):
@@ -71,13 +61,3 @@ def asked_by_user(frame: FrameType | None) -> bool:
             return is_user_file(frame.f_code.co_filename)
         frame = frame.f_back
     return False
-
-
-def is_user_file(filename: str) -> bool:
-    """False for installed packages, the standard library and psvit itself."""
-    if filename.startswith("<"):  # text given to exec(), a notebook's cell
-        return not filename.startswith("<frozen ")
-    full = str(Path(filename).resolve())
-    if full.startswith(_OURS + "/"):
-        return False
-    return not any(full.startswith(installed + "/") for installed in _INSTALLED)

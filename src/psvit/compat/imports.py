@@ -9,10 +9,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from psvit.compat.activation_based import backend_accepted
-from psvit.compat.catalogue import Catalogue, how_to_install
+from psvit.compat.catalogue import Catalogue
 from psvit.compat.cuda import cuda_stays_here
 from psvit.compat.finder import StandInFinder
 from psvit.compat.namespace import own_namespace, search_path
+from psvit.compat.packages import cannot_import
 from psvit.compat.standins import StandIns
 from psvit.errors import ModelError
 
@@ -48,11 +49,7 @@ def legacy_imports(folder: Path | None = None) -> Iterator[StandIns]:
         try:
             yield report
         except ModuleNotFoundError as error:
-            missing = error.name or str(error)
-            raise ModelError(
-                f"the code imports {missing}, which is neither installed nor known to psvit: "
-                f"{how_to_install(missing)}"
-            ) from error
+            raise ModelError(cannot_import(error.name or str(error))) from error
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from types import ModuleType
 
-from psvit.compat.finder import is_user_file
+from psvit.compat.packages import is_user_file
 
 _PROJECT = (".git", "setup.py", "pyproject.toml", "requirements.txt")
 _MARKS = (*_PROJECT, "README.md", "readme.md")

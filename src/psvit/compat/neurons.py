@@ -277,3 +277,42 @@ NEURONS: tuple[type[BaseNode], ...] = (
     ParametricLIFNode,
     MultiStepParametricLIFNode,
 )
+
+_STEP = ("neuronal_charge", "neuronal_fire", "neuronal_reset")
+_FORWARDS = (
+    "single_step_forward",
+    "multi_step_forward",
+    "single_step_functional_forward",
+    "multi_step_functional_forward",
+)
+
+
+def overridden(kind: type, library: type) -> list[str]:
+    """The parts of the old step that ``kind`` overrides, while its forward is ``library``'s own.
+
+    SpikingJelly 2 does not call them: such a neuron was written for an older release.
+    """
+    own = {name for c in kind.__mro__[: kind.__mro__.index(library)] for name in vars(c)}
+    return [] if own & set(_FORWARDS) else [name for name in _STEP if name in own]
+
+
+def step_as_before(kind: type, library: type) -> None:
+    """Let the forward of ``kind``, a subclass of ``library``'s, go by the old step again.
+
+    What it does not override is as in the class of the same name above.
+
+    Raises:
+        ModelError: ``library`` is a neuron that psvit has no old equations for.
+    """
+    olds = {old.__name__: old for old in (BaseNode, IFNode, LIFNode, ParametricLIFNode)}
+    old = olds.get(library.__name__)
+    if old is None:
+        raise ModelError(
+            f"{kind.__name__} overrides {', '.join(overridden(kind, library))} of SpikingJelly's "
+            f"{library.__name__}, which the installed release does not call: expected a neuron "
+            f"derived from {', '.join(olds)}, or one that overrides single_step_functional_forward"
+        )
+    own = {name for c in kind.__mro__[: kind.__mro__.index(library)] for name in vars(c)}
+    for name in (*_STEP, *_FORWARDS):
+        if name not in own:
+            setattr(kind, name, getattr(old, name))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, NoReturn
 
+from psvit.compat.packages import absent, how_to_get
 from psvit.errors import ModelError
 
 
@@ -123,7 +124,7 @@ def _refuse(cls: Any) -> NoReturn:
     dotted = cls._stands_for
     top = dotted.partition(".")[0]
     raise ModelError(
-        f"{dotted} is used by the model and {top} is not installed: pip install {top} "
+        f"{dotted} is used by the model and {absent(dotted)}: {how_to_get(dotted)} "
         f"(psvit stands in for {top} only so that files which import it load)"
     )
 

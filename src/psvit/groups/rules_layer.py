@@ -142,8 +142,8 @@ def linear(call: Call, layer: nn.Linear) -> Fields:
 
 
 def batch_norm(call: Call, norm: _NormBase) -> Fields:
-    """Each channel on its own: axis 1, or axis 2 of ``[T, B, C, ...]`` in multi-step mode."""
-    axis = 2 if getattr(norm, "step_mode", "s") == "m" else 1
+    """Each channel on its own."""
+    axis = _channel_axis(norm)
     fields = call.fields(call.args[0])
     plain = [f for f in fields if f.varying == {axis} and not f.block]
     lanes, rest = channel_lanes(call.state, fields, axis, "a batch norm")
@@ -164,13 +164,19 @@ def layer_norm(call: Call, norm: nn.LayerNorm) -> Fields:
 
 
 def group_norm(call: Call, norm: nn.GroupNorm) -> Fields:
-    """Statistics over each group of channels (axis 1): whole groups can go."""
-    fields = grouped_statistics(call, call.fields(call.args[0]), norm.num_groups)
+    """Statistics over each group of channels, on the axis of a batch norm: whole groups can go."""
+    axis = _channel_axis(norm)
+    fields = grouped_statistics(call, call.fields(call.args[0]), norm.num_groups, axis)
     for f in fields:
-        if f.varying == {1}:
+        if f.varying == {axis}:
             for name, _ in norm.named_parameters():
                 call.state.bind(f"{call.node.target}.{name}", 0, f.lanes.ravel())
-    return [f if f.varying == {1} else replace(f, zero=False) for f in fields]
+    return [f if f.varying == {axis} else replace(f, zero=False) for f in fields]
+
+
+def _channel_axis(norm: nn.Module) -> int:
+    """Axis 1 of ``[B, C, ...]``, or axis 2 of ``[T, B, C, ...]`` in multi-step mode."""
+    return 2 if getattr(norm, "step_mode", "s") == "m" else 1
 
 
 _VOCABULARY = "the rows of a vocabulary are chosen by number"

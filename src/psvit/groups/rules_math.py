@@ -329,16 +329,16 @@ def group_norm(call: Call) -> Fields:
     return aligned(call.state, operands)
 
 
-def grouped_statistics(call: Call, fields: Fields, groups: int) -> Fields:
-    """Unite the channels (axis 1) that share statistics; returns the fields that stay labelled."""
+def grouped_statistics(call: Call, fields: Fields, groups: int, axis: int = 1) -> Fields:
+    """Unite the channels that share statistics; returns the fields that stay labelled."""
     out = []
     for f in fields:
-        if f.varying == {1}:
+        if f.varying == {axis}:
             lanes = f.lanes.reshape(groups, -1)
             call.state.lanes.unite(lanes, lanes[:, :1])
             if groups == 1:
                 call.state.lock([f], "GroupNorm over all channels depends on every channel")
-        elif f.varying & set(range(1, len(call.shape))):
+        elif f.varying & set(range(axis, len(call.shape))):
             call.state.lock([f], "GroupNorm over a channel axis that is not a plain axis")
             continue
         out.append(f)
