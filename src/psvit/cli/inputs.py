@@ -25,7 +25,7 @@ from psvit.data import (
     open_data,
     parse_channels,
 )
-from psvit.errors import OptionError
+from psvit.errors import ModelError, OptionError
 from psvit.evaluate.accuracy import logits_of
 from psvit.models import MODELS
 from psvit.models.load import LoadedModel, load_model, parse_arguments
@@ -126,6 +126,8 @@ def example_input(
 ) -> torch.Tensor:
     """Two images `[2, C, H, W]`: real ones where there are data, else noise of the known shape.
 
+    Of events it is two recordings `[2, T, P, H, W]`, or three if T is 2.
+
     Raises OptionError if no shape is known, DataError if the data have another one.
     """
     shape = None if input_shape is None else parse_shape(input_shape)
@@ -133,14 +135,19 @@ def example_input(
         if shape is not None:
             check_shape(data.info, shape)
         images, _ = next(iter(data))
-        return images[:EXAMPLE_BATCH]
+        return images[: _examples(images.shape[1:])]
     if shape is None and loaded.plan is not None:
         shape = loaded.plan.inputs[0].shape[1:]
     if shape is None and spec in MODELS:
         shape = MODELS[spec].example[1:]
     if shape is None:
         raise OptionError(f"the shape of an input of {spec} is not known: give --input-shape C,H,W")
-    return torch.rand(EXAMPLE_BATCH, *shape, generator=torch.Generator().manual_seed(0))
+    return torch.rand(_examples(shape), *shape, generator=torch.Generator().manual_seed(0))
+
+
+def _examples(shape: tuple[int, ...]) -> int:
+    """How many: of frames [B, T, C, H, W], a B that is not T tells the two axes apart."""
+    return EXAMPLE_BATCH + (len(shape) == 4 and shape[0] == EXAMPLE_BATCH)
 
 
 def check_fit(loaded: LoadedModel, example: torch.Tensor, data: Sequence[Batches]) -> None:
@@ -150,13 +157,19 @@ def check_fit(loaded: LoadedModel, example: torch.Tensor, data: Sequence[Batches
     try:
         loaded.model.eval()
         with torch.no_grad():
-            classes = logits_of(loaded.model, example).shape[1]
+            logits = logits_of(loaded.model, example)
     finally:
         reset_state(loaded.model)
         for module, mode in modes.items():
             module.training = mode
+    if example.ndim == 5 and len(logits) != len(example):
+        raise ModelError(
+            f"the model returns logits {list(logits.shape)} for frames {list(example.shape)}: "
+            "psvit gives [B, T, C, H, W]; if the model takes T first, give it as MODEL "
+            "psvit.models.time_first:batch_first --model-arg of=..., see docs/data.md"
+        )
     for batches in data:
-        check_classes(batches.info, classes)
+        check_classes(batches.info, logits.shape[1])
 
 
 def given_curves(file: Path | None, data: str | None) -> Curves | None:

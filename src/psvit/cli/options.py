@@ -51,8 +51,8 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="DATA",
-        help="digits, folder:PATH, parquet:GLOB, hub:NAME, webdataset:PATTERN, or module:factory "
-        "giving a DataLoader.",
+        help="digits, folder:PATH, parquet:GLOB, hub:NAME, webdataset:PATTERN, events:PATH, or "
+        "module:factory giving a DataLoader.",
     ),
 ]
 EvalData = Annotated[

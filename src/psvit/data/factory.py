@@ -20,7 +20,8 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class FactoryLoader(DataLoader[Batch]):
-    """Batches ``(images float32 [B, C, H, W], labels int64 [B])`` of a user's DataLoader, ``own``.
+    """Batches ``(images float32 [B, C, H, W], labels int64 [B])`` of a user's DataLoader, ``own``;
+    frames of events may be ``[B, T, C, H, W]``.
 
     Each batch is checked; a wrong one raises DataError. With `limit`, the first that many
     images. Preprocessing, order and workers are the factory's own.
@@ -60,7 +61,7 @@ class FactoryLoader(DataLoader[Batch]):
             spec=spec,
             split=split,
             origin="the factory's own loader",
-            shape=(first[0].shape[1], first[0].shape[2], first[0].shape[3]),
+            shape=tuple(first[0].shape[1:]),
             images=size if limit is None or size is None else min(size, limit),
             classes=classes,
         )
@@ -122,8 +123,11 @@ def _check(batch: Any, where: str, classes: int | None) -> Batch:
     if not isinstance(batch, list | tuple) or len(batch) != 2:
         raise DataError(f"{where} is {_kind(batch)}, expected a pair (images, labels)")
     images, labels = batch
-    if not isinstance(images, torch.Tensor) or not images.is_floating_point() or images.ndim != 4:
-        raise DataError(f"{where}: images are {_kind(images)}, expected float [B, C, H, W]")
+    fits = isinstance(images, torch.Tensor) and images.is_floating_point()
+    if not fits or images.ndim not in (4, 5):
+        raise DataError(
+            f"{where}: images are {_kind(images)}, expected float [B, C, H, W] or [B, T, C, H, W]"
+        )
     whole = isinstance(labels, torch.Tensor) and labels.dtype in _WHOLE
     if not whole or labels.shape != images.shape[:1]:
         raise DataError(

@@ -16,7 +16,8 @@ class DataInfo:
     """A split of a data set, as `open_data` found it. None: not known.
 
     `images` counts those that will be read, before any that cannot be decoded are skipped.
-    `shape` is that of one image, ``(C, H, W)``. `classes` comes from names in the data;
+    `shape` is that of one image, ``(C, H, W)``, or of one
+    recording of events, ``(T, P, H, W)``. `classes` comes from names in the data;
     where there are none it is None, and `largest_label` bounds it from below.
     `origin` says in words which part of the source this is. `indices` are the positions in
     that part of a random subset, ascending; None: all of it. `version` is what the source calls
@@ -26,7 +27,7 @@ class DataInfo:
     spec: str
     split: Split
     origin: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     images: int | None = None
     classes: int | None = None
     class_names: tuple[str, ...] | None = None
@@ -38,8 +39,8 @@ class DataInfo:
 
     @property
     def channels(self) -> int:
-        """C of the images: 1 (grey) or 3 (colour)."""
-        return self.shape[0]
+        """C of the images: 1 (grey) or 3 (colour); of events the polarities, 2."""
+        return self.shape[-3]
 
 
 def check_classes(info: DataInfo, num_classes: int) -> None:
@@ -60,14 +61,14 @@ def check_shape(info: DataInfo, shape: tuple[int, ...]) -> None:
     """Raises DataError unless images are of `shape`, the ``(C, H, W)`` that a model takes."""
     if info.shape == tuple(shape):
         return
-    if len(shape) == 3 and info.channels != shape[0]:
+    if len(shape) == len(info.shape) == 3 and info.channels != shape[0]:
         raise DataError(
             f"{info.spec} gives images of {info.channels} channel(s), the model takes "
             f"{shape[0]}: change the recipe (one --mean and --std a channel) or the data"
         )
     raise DataError(
         f"{info.spec} gives images of {_times(info.shape)}, the model takes {_times(shape)}: "
-        "change --size"
+        + ("change --size" if info.recipe is not None else "give other data, or another model")
     )
 
 

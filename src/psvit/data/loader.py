@@ -1,6 +1,6 @@
 """Batches of images that are either whole or left out and counted, on purpose.
 
-B batch, C channels, H height, W width.
+B batch, C channels (P polarities of events, over T steps), H height, W width.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from psvit.data.info import DataInfo
 from psvit.data.order import Order, calibration_subset
-from psvit.data.pixels import Raw, UndecodableError, to_tensor
-from psvit.data.recipe import Recipe
-from psvit.data.source import Source
+from psvit.data.source import Raw, Source, UndecodableError
 from psvit.errors import DataError
 
 
@@ -30,7 +28,8 @@ class Bad:
 
 
 class Batch(NamedTuple):
-    """Images ``[B, C, H, W]``, None if there are none, their labels ``[B]``, and the bad ones."""
+    """Images ``[B, C, H, W]`` or frames ``[B, T, P, H, W]``, None if there are none, their labels
+    ``[B]``, and the bad ones."""
 
     images: torch.Tensor | None
     labels: torch.Tensor
@@ -39,11 +38,14 @@ class Batch(NamedTuple):
 
 Item = tuple[torch.Tensor, int] | Bad
 
+Decode = Callable[[Raw], torch.Tensor]
+"""What makes a tensor of an image that was read; worker processes get a copy of it."""
 
-def prepare(read: Callable[[], Raw], label: int, where: str, recipe: Recipe) -> Item:
+
+def prepare(read: Callable[[], Raw], label: int, where: str, decode: Decode) -> Item:
     """One image as a tensor, or why there is none."""
     try:
-        return to_tensor(read(), recipe), label
+        return decode(read()), label
     except UndecodableError as error:
         return Bad(f"{where} cannot be decoded: {error}", fatal=False)
     except OSError as error:
@@ -75,9 +77,9 @@ def noted(bad: tuple[Bad, ...], skipped: tuple[str, ...], skip_bad: bool) -> tup
 
 
 class _Images(Dataset[Item]):
-    def __init__(self, source: Source, recipe: Recipe) -> None:
+    def __init__(self, source: Source, decode: Decode) -> None:
         self._source = source
-        self._recipe = recipe
+        self._decode = decode
 
     def __getitem__(self, index: int) -> Item:
         source = self._source
@@ -85,12 +87,13 @@ class _Images(Dataset[Item]):
             lambda: source.read(index),
             int(source.labels[index]),
             source.where(index),
-            self._recipe,
+            self._decode,
         )
 
 
 class Loader(DataLoader[tuple[torch.Tensor, torch.Tensor]]):
-    """Batches ``(images float32 [B, C, H, W], labels int64 [B])`` of a split.
+    """Batches ``(images float32 [B, C, H, W], labels int64 [B])`` of a split; of events,
+    ``[B, T, P, H, W]``.
 
     `info` says what is in it; `skipped` says, for the images left out so far, which and why.
     Iterating raises DataError at an image that cannot be decoded unless `skip_bad` was asked
@@ -103,7 +106,7 @@ class Loader(DataLoader[tuple[torch.Tensor, torch.Tensor]]):
     def __init__(
         self,
         source: Source,
-        recipe: Recipe,
+        decode: Decode,
         info: DataInfo,
         *,
         batch_size: int,
@@ -115,7 +118,7 @@ class Loader(DataLoader[tuple[torch.Tensor, torch.Tensor]]):
         indices = range(len(source.labels)) if info.indices is None else info.indices
         order = Order(indices, source.blocks, shuffle=shuffle, seed=seed)
         super().__init__(
-            _Images(source, recipe),  # type: ignore[arg-type]  # __iter__ unpacks the batches
+            _Images(source, decode),  # type: ignore[arg-type]  # __iter__ unpacks the batches
             batch_size=batch_size,
             sampler=order,
             num_workers=workers,
@@ -124,7 +127,7 @@ class Loader(DataLoader[tuple[torch.Tensor, torch.Tensor]]):
         )
         self.info = info
         self.skipped = ()
-        self._source, self._recipe = source, recipe
+        self._source, self._decode = source, decode
         self._skip_bad = skip_bad
         self._order = order
 
@@ -140,7 +143,7 @@ class Loader(DataLoader[tuple[torch.Tensor, torch.Tensor]]):
         first, second = (
             Loader(
                 self._source,
-                self._recipe,
+                self._decode,
                 replace(info, indices=indices, images=len(indices)),
                 batch_size=self.batch_size or 1,
                 workers=self.num_workers,

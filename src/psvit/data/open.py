@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import torch
+
 from psvit.data.factory import FactoryLoader
 from psvit.data.info import DataInfo, Split, check_classes
+from psvit.data.loader import Decode, Loader
 from psvit.data.order import calibration_subset
 from psvit.data.recipe import Recipe
 from psvit.data.recipes import RECIPES
@@ -14,18 +18,20 @@ from psvit.data.source import Source, check_labels
 from psvit.errors import DataError, OptionError
 
 if TYPE_CHECKING:
-    from psvit.data.loader import Loader
     from psvit.data.stream import Stream, StreamLoader
 
 STORED = ("folder", "parquet", "hub", "hub-cached", "webdataset")
 """The kinds of data, before a colon, whose images are stored: they need a recipe."""
+
+EVENTS = "events"
+"""The kind that holds frames of events, which are taken as they are."""
 
 TABLES = ("parquet", "hub", "hub-cached", "webdataset")
 """Those that have columns."""
 
 FORMS = (
     "digits, folder:PATH, parquet:GLOB, hub:NAME, hub-cached:NAME, webdataset:PATTERN, "
-    "package.module:factory, or path/to/file.py:factory"
+    "events:PATH, package.module:factory, or path/to/file.py:factory"
 )
 
 Batches: TypeAlias = "Loader | StreamLoader | FactoryLoader"
@@ -63,36 +69,18 @@ def open_data(
     if (image_column or label_column) and not has_columns(spec):
         kinds = ", ".join(f"{kind}:" for kind in TABLES)
         raise OptionError(f"--image-column and --label-column are for {kinds} got {spec}")
+    how: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "seed": seed}
     if _is_factory(spec):
         if recipe is not None:
             raise DataError(
                 f"{spec} does its own preprocessing: drop --recipe, --size, --mean and --std"
             )
-        return FactoryLoader(
-            spec,
-            split,
-            batch_size=batch_size,
-            workers=workers,
-            seed=seed,
-            limit=limit,
-            classes=classes,
-        )
-    recipe = RECIPES["digits"] if recipe is None and spec == "digits" else recipe
-    if recipe is None:
-        raise DataError(
-            f"{spec} does not say how its images are to be prepared: give --recipe (one of "
-            f"{', '.join(RECIPES)}), or --size, --mean and --std"
-        )
+        return FactoryLoader(spec, split, limit=limit, classes=classes, **how)
+    recipe = _recipe_for(spec, recipe)
+    how |= {"shuffle": shuffle, "skip_bad": skip_bad}
     columns = {"only": only, "image_column": image_column, "label_column": label_column}
     stream = _stream(spec, split, columns)
-    how = {
-        "batch_size": batch_size,
-        "workers": workers,
-        "seed": seed,
-        "shuffle": shuffle,
-        "skip_bad": skip_bad,
-    }
-    if stream is not None:
+    if stream is not None and recipe is not None:
         return _streaming(stream, spec, split, recipe, limit, classes, how)
     source = _source(spec, split, columns)
     check_labels(source, spec)
@@ -100,24 +88,40 @@ def open_data(
     return _loading(source, spec, split, recipe, indices, classes, how)
 
 
+def _recipe_for(spec: str, recipe: Recipe | None) -> Recipe | None:
+    """None for events alone. Raises DataError for a recipe that is missing, or means nothing."""
+    if spec.partition(":")[0] == EVENTS:
+        if recipe is None:
+            return None
+        raise DataError(
+            f"{spec} are counts of events, taken as they are: drop --recipe, --mean and --std; a "
+            "size is written events:PATH@SIZE"
+        )
+    if spec == "digits" and recipe is None:
+        return RECIPES["digits"]
+    if recipe is None:
+        raise DataError(
+            f"{spec} does not say how its images are to be prepared: give --recipe (one of "
+            f"{', '.join(RECIPES)}), or --size, --mean and --std"
+        )
+    return recipe
+
+
 def _loading(
     source: Source,
     spec: str,
     split: Split,
-    recipe: Recipe,
+    recipe: Recipe | None,
     indices: tuple[int, ...] | None,
     classes: int | None,
     how: dict[str, Any],
 ) -> Loader:
-    # Here, not above: it needs Pillow, which a user's own loader may do without.
-    from psvit.data.loader import Loader
-
     names = source.class_names
     info = DataInfo(
         spec=spec,
         split=split,
         origin=source.origin,
-        shape=(recipe.channels, recipe.size, recipe.size),
+        shape=_shape(source, recipe),
         images=len(source.labels) if indices is None else len(indices),
         classes=None if names is None else len(names),
         class_names=names,
@@ -129,7 +133,22 @@ def _loading(
     )
     if classes is not None:
         check_classes(info, classes)
-    return Loader(source, recipe, info, **how)
+    return Loader(source, _decoder(recipe), info, **how)
+
+
+def _shape(source: Source, recipe: Recipe | None) -> tuple[int, ...]:
+    if recipe is None:
+        return tuple(source.shape)  # type: ignore[attr-defined]  # events know it themselves
+    return recipe.channels, recipe.size, recipe.size
+
+
+def _decoder(recipe: Recipe | None) -> Decode:
+    if recipe is None:
+        return torch.from_numpy
+    # Here, not above: it needs Pillow, which frames and a user's own loader may do without.
+    from psvit.data.pixels import to_tensor
+
+    return partial(to_tensor, recipe=recipe)
 
 
 def _streaming(
@@ -162,7 +181,7 @@ def _streaming(
     )
     if classes is not None:
         check_classes(info, classes)
-    return StreamLoader(stream, recipe, info, limit=limit, **how)
+    return StreamLoader(stream, _decoder(recipe), info, limit=limit, **how)
 
 
 def _check_options(*, batch_size: int, workers: int, limit: int | None) -> None:
@@ -186,7 +205,8 @@ def has_columns(spec: str) -> bool:
 
 def _is_factory(spec: str) -> bool:
     place, colon, name = spec.rpartition(":")
-    return bool(colon and name.isidentifier() and place and not is_prepared(spec))
+    stored = is_prepared(spec) or spec.partition(":")[0] == EVENTS
+    return bool(colon and name.isidentifier() and place and not stored)
 
 
 def _stream(spec: str, split: Split, columns: dict[str, Any]) -> Stream | None:
@@ -218,6 +238,10 @@ def _source(spec: str, split: Split, columns: dict[str, Any]) -> Source:
         from psvit.data.parquet import Parquet
 
         return Parquet(str(Path(rest).expanduser()), split, **columns)
+    if kind == EVENTS and rest:
+        from psvit.data.events import Events
+
+        return Events(rest, split, only=columns["only"])
     if kind == "hub-cached" and rest:
         from psvit.data.hub import hub_table
 

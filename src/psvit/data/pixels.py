@@ -9,9 +9,9 @@ import io
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from psvit.data.recipe import Recipe
+from psvit.data.source import Raw, UndecodableError
 from psvit.errors import DataError, MissingExtra
 
 try:
@@ -21,9 +21,6 @@ except ImportError as error:
         "reading images needs Pillow, which is not installed: pip install 'psvit[data]'"
     ) from error
 
-Raw = bytes | NDArray[np.uint8]
-"""An encoded image file, or grey pixels ``[H, W]``."""
-
 GREY = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 _RESAMPLE = {
     "nearest": Image.Resampling.NEAREST,
@@ -32,10 +29,6 @@ _RESAMPLE = {
     "lanczos": Image.Resampling.LANCZOS,
     "box": Image.Resampling.BOX,
 }
-
-
-class UndecodableError(Exception):
-    """These bytes are no image that can be read; the message says why."""
 
 
 def to_tensor(raw: Raw, recipe: Recipe) -> torch.Tensor:

@@ -14,6 +14,14 @@ EVAL_WORDS = ("val", "valid", "validation", "dev", "test", "testing", "eval", "e
 TRAIN_WORDS = ("train", "training")
 
 
+Raw = bytes | NDArray[np.uint8] | NDArray[np.float32]
+"""An encoded image file, grey pixels ``[H, W]``, or frames of events ``[T, P, H, W]``."""
+
+
+class UndecodableError(Exception):
+    """These bytes are no image that can be read; the message says why."""
+
+
 @dataclass(frozen=True)
 class Block:
     """Images ``start`` to ``stop`` (excluded), which are read together: `bytes` of memory."""
@@ -42,8 +50,8 @@ class Source(Protocol):
     def blocks(self) -> tuple[Block, ...]:
         """A partition of the images, in order."""
 
-    def read(self, index: int) -> bytes | NDArray[np.uint8]:
-        """The encoded image, or grey pixels ``[H, W]``. Raises OSError, or DataError."""
+    def read(self, index: int) -> Raw:
+        """The image before it is decoded. Raises OSError, UndecodableError, or DataError."""
 
     def where(self, index: int) -> str:
         """The image's name in an error message."""

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset
 
 from psvit.data.info import DataInfo
-from psvit.data.loader import Bad, Item, collate, noted, prepare
-from psvit.data.recipe import Recipe
+from psvit.data.loader import Bad, Decode, Item, collate, noted, prepare
 from psvit.data.source import Block
 from psvit.errors import DataError
 
@@ -120,7 +119,7 @@ class StreamLoader(DataLoader[tuple[torch.Tensor, torch.Tensor]]):
     def __init__(
         self,
         stream: Stream,
-        recipe: Recipe,
+        decode: Decode,
         info: DataInfo,
         *,
         batch_size: int,
@@ -133,7 +132,7 @@ class StreamLoader(DataLoader[tuple[torch.Tensor, torch.Tensor]]):
     ) -> None:
         super().__init__(_Nothing(), batch_size=batch_size)
         self.info, self.skipped = info, ()
-        self._stream, self._recipe, self._part = stream, recipe, part or _Part()
+        self._stream, self._decode, self._part = stream, decode, part or _Part()
         self._threads, self._seed, self._limit = workers, seed, limit
         self._mixed = shuffle or limit is not None
         self._shuffle, self._skip_bad = shuffle, skip_bad
@@ -168,7 +167,7 @@ class StreamLoader(DataLoader[tuple[torch.Tensor, torch.Tensor]]):
     def _like(self, images: int | None, part: _Part, *, shuffle: bool) -> StreamLoader:
         return StreamLoader(
             self._stream,
-            self._recipe,
+            self._decode,
             replace(self.info, images=images),
             batch_size=self.batch_size or 1,
             workers=self._threads,
@@ -227,7 +226,7 @@ class StreamLoader(DataLoader[tuple[torch.Tensor, torch.Tensor]]):
                 "set without labels)",
                 fatal=True,
             )
-        return prepare(lambda: row.data, row.label, row.where, self._recipe)
+        return prepare(lambda: row.data, row.label, row.where, self._decode)
 
 
 class _Nothing(IterableDataset[Any]):

@@ -47,7 +47,7 @@ def split(data: Any, tuning: Tuning) -> Split:
     if isinstance(data, InMemory):
         return _split_memory(data, tuning)
     info = getattr(data, "info", None)
-    if getattr(info, "recipe", None) is not None:
+    if info is not None and hasattr(data, "split_off"):
         return _split_prepared(data, info, tuning)
     own = getattr(data, "own", data)
     if isinstance(own, DataLoader):
@@ -77,14 +77,17 @@ def _split_memory(data: InMemory, tuning: Tuning) -> Split:
 
 def _split_prepared(data: Any, info: Any, tuning: Tuning) -> Split:
     """psvit's own loaders: small data sets in memory, others from where they lie."""
-    recipe: Recipe = info.recipe
+    recipe: Recipe | None = info.recipe
     images = data.count() if info.images is None else info.images
-    if images * math.prod(info.shape) <= MEMORY_BYTES:
+    values = images * math.prod(info.shape)
+    if recipe is None and values * 4 <= MEMORY_BYTES:  # frames of events are floats
+        return _split_memory(_read(data, tuning), tuning)
+    if recipe is not None and values <= MEMORY_BYTES:
         memory = read_into_memory(data, mean=recipe.mean, std=recipe.std, batch=tuning.batch)
         return _split_memory(memory, tuning)
     held = _held(images, tuning)
     train, rest = data.split_off(held, tuning.seed)
-    known = FromLoader(train, recipe.mean, recipe.std)
+    known = FromLoader(train) if recipe is None else FromLoader(train, recipe.mean, recipe.std)
     return Split(known, (lambda: rest) if held else None, held)
 
 

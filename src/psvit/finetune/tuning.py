@@ -83,7 +83,8 @@ class Tuning:
 
 
 def train_config(tuning: Tuning, shape: tuple[int, ...], steps: int) -> TrainConfig:
-    """What the training loop is told: images of ``shape`` (C, H, W), ``steps`` an epoch."""
+    """What the training loop is told: images of ``shape`` (C, H, W), or frames
+    of events (T, P, H, W), ``steps`` an epoch."""
     return TrainConfig(
         epochs=tuning.epochs,
         batch=tuning.batch,
@@ -105,7 +106,7 @@ def _augment(name: str, shape: tuple[int, ...]) -> Augment:
     if name == "none":
         return Augment()
     # Grey images tend to be signs, and a mirrored sign is another one.
-    light = Augment(crop=max(1, min(shape[1:]) // 8), flip=shape[0] == 3)
+    light = Augment(crop=max(1, min(shape[-2:]) // 8), flip=shape[-3] == 3)
     if name == "light":
         return light
     # timm's recipe for vision transformers: rand-m9, reprob 0.25, mixup 0.8, cutmix 1.0.

@@ -23,8 +23,12 @@ def augment(
 ) -> torch.Tensor:
     """Crop, mirror, change at random and erase ``[B, C, H, W]``.
 
-    ``fill [C]`` is black, the colour of what is missing, and ``fill + span [C]`` is white.
+    ``fill [C]`` is black, the colour of what is missing, and ``fill + span [C]`` is white. Frames
+    of events ``[B, T, P, H, W]`` move together, and where nothing was, no event was.
     """
+    if images.ndim == 5:
+        flat = images.flatten(1, 2)
+        return augment(flat, how, rng, torch.zeros(flat.shape[1])).reshape(images.shape)
     if how.crop:
         images = random_crop(images, how.crop, rng, fill)
     if how.flip:
@@ -108,7 +112,7 @@ def cutmix(
     bottom, right = np.clip(np.round(middle + reach), 0, (height, width)).astype(int)
     partner = torch.from_numpy(rng.permutation(len(images))).to(images.device)
     mixed = images.clone()
-    mixed[:, :, top:bottom, left:right] = images[partner, :, top:bottom, left:right]
+    mixed[..., top:bottom, left:right] = images[partner][..., top:bottom, left:right]
     return mixed, partner, 1 - float((bottom - top) * (right - left)) / (height * width)
 
 
