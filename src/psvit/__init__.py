@@ -24,6 +24,8 @@ from psvit.errors import OutputError as OutputError
 from psvit.errors import PlanError as PlanError
 from psvit.errors import PsvitError as PsvitError
 from psvit.errors import TrainingError as TrainingError
+from psvit.export import Export as Export
+from psvit.export import export as export
 from psvit.finetune import Tuning as Tuning
 from psvit.finetune import finetune as finetune
 from psvit.groups import find_groups as find_groups

@@ -17,6 +17,10 @@ SURFACE = {
     "models": ["--json"],
     "inspect": [*MODEL, "--input-shape", "--seed", "--json"],
     "evaluate": [*MODEL, *DATA, "--seed", "--json"],
+    "export": [
+        *MODEL, *(o for o in DATA if o not in ("--limit", "--batch-size", "--workers", "--device")),
+        "-o/--out", "--format", "--weights", "--n", "--input-shape", "--seed", "--force", "--json",
+    ],
     "report": ["OUT", "--compare", "--json"],
     "sensitivity": [
         *MODEL, *(option for option in DATA if option != "--limit"), "-o/--out", "--grid", "--n",

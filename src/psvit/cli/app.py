@@ -18,6 +18,7 @@ from psvit.cli.compare import compare
 from psvit.cli.console import fail
 from psvit.cli.demo import demo
 from psvit.cli.evaluate import evaluate
+from psvit.cli.export import export
 from psvit.cli.finetune import finetune
 from psvit.cli.inspect import inspect
 from psvit.cli.models import models
@@ -53,7 +54,9 @@ def _program(
         typer.echo(context.get_help())
 
 
-for command in (demo, models, inspect, prune, sensitivity, compare, finetune, evaluate, report):
+for command in (
+    *(demo, models, inspect, prune, sensitivity, compare, finetune, evaluate, export, report),
+):
     app.command()(command)
 
 

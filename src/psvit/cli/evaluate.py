@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from psvit.capture import capture
 from psvit.cli.console import note, reports, say
+from psvit.cli.exported import evaluate_export
 from psvit.cli.inputs import (
     DataOptions,
     check_device,
@@ -48,6 +50,7 @@ from psvit.cli.options import (
 )
 from psvit.cost import measure
 from psvit.errors import CaptureError, OptionError
+from psvit.export import is_export
 from psvit.groups import find_groups
 from psvit.models.load import LoadedModel
 from psvit.records import Figures, InputSpec
@@ -77,9 +80,27 @@ def evaluate(
 ) -> Mapping[str, Any] | None:
     """Measure accuracy, size and latency.
 
-    MODEL may be a folder that psvit wrote: it remembers its data and preprocessing.
+    MODEL may be a folder that psvit wrote: it remembers its data and preprocessing. It may also be
+    a file that `psvit export` wrote, which then runs in its own runtime, on the CPU.
     """
     place = check_device(device)
+    if is_export(model):
+        if checkpoint is not None or model_arg or place.type != "cpu":
+            raise OptionError(
+                f"{model} is an exported file, which runs as it is, on the CPU: drop --checkpoint, "
+                "--model-arg and --device"
+            )
+        options = DataOptions(
+            recipe=recipe_of(recipe, size, mean, std),
+            skip_bad=skip_bad,
+            batch_size=batch_size,
+            workers=workers,
+            seed=seed,
+            image_column=image_column,
+            label_column=label_column,
+        )
+        found = evaluate_export(Path(model), data, options, limit)
+        return found if json else None
     loaded = open_model(model, model_arg, checkpoint, allow_partial=allow_partial, seed=seed)
     options = DataOptions(
         recipe=recipe_of(recipe, size, mean, std),

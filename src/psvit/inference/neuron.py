@@ -113,15 +113,17 @@ def spikes_in_steps(x: Tensor, dynamics: Dynamics) -> Tensor:
     inputs = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     v: Tensor | None = None
     spikes = []
-    for t in range(x.shape[0]):
-        h = _charged(inputs[t], v, dynamics)
+    for current in torch.split(
+        inputs, 1
+    ):  # not unbound: joining them again then takes one operation
+        h = _charged(current, v, dynamics)
         fired = h >= threshold
         spikes.append(fired.to(x.dtype))
         if dynamics.reset is None:
             v = h - fired.to(h.dtype) * threshold
         else:
             v = torch.where(fired, rest, h)
-    return torch.stack(spikes)
+    return torch.cat(spikes)
 
 
 def _charged(x: Tensor, v: Tensor | None, dynamics: Dynamics) -> Tensor:
