@@ -24,6 +24,7 @@ SURFACE = {
     "report": ["OUT", "--compare", "--json"],
     "sensitivity": [
         *MODEL, *(option for option in DATA if option != "--limit"), "-o/--out", "--grid", "--n",
+        "--cost", "--full", "--memory-limit",
         "--saliency", "--no-labels", "--recover", "--seed", "--force", "--json",
     ],
     "finetune": [

@@ -68,13 +68,22 @@ def test_it_writes_a_file_that_reads_back_and_a_table(analyse, net, tmp_path) ->
     assert [p.ratio for p in curves.points] == [0.25, 0.5, 0.25, 0.5]
     assert curves.settings["data"] == "digits"
     assert curves.settings["saliency"] == "l2"
-    assert curves.dense.n == 20
+    assert {p.n for p in curves.points} == {16}  # a twentieth of 20 images is one first look
+    assert curves.dense.n == 16
+    assert "16 images a point" in ended.err
     assert set(curves.points[0].saved) == {"memory", "params", "macs", "sops", "energy"}
     assert json.loads(ended.out) == json.loads((tmp_path / "s.json").read_text())
     names = {p.name for p in tmp_path.iterdir()} - {"__pycache__"}
     assert names == {"net.py", "s.json", "s.csv"}  # the journal is gone
     assert "points lost" in ended.err
     assert "stem" in ended.err
+
+
+def test_full_measures_every_point_on_all_images(analyse, tmp_path) -> None:
+    assert analyse("--full", "--grid", "0.5", "--memory-limit", "200MB").code == 0
+    curves = read_curves(tmp_path / "s.json")
+    assert {p.n for p in curves.points} == {20}
+    assert curves.settings["race"] is None
 
 
 def test_labels_can_be_left_out(analyse) -> None:
@@ -164,6 +173,9 @@ def refused(ended: Ended, tmp_path: Path, code: int = 2) -> str:
             ("--n", "5000"),
             "--n is 5000, but digits has 1438 images to train on: ask for 1438 or fewer",
         ),
+        (("--cost", "0"), "the share of the cost is 0.0, expected a fraction above 0"),
+        (("--memory-limit", "2"), "--memory-limit '2': expected an amount of memory such as 2GB"),
+        (("--memory-limit", "1kB"), "the memory limit is 0 MiB, but a forward of one image takes"),
         (("--saliency", "l3"), "no saliency is called 'l3'"),
         (("--device", "abacus"), "--device 'abacus' cannot be used"),
     ],

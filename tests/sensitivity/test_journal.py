@@ -144,7 +144,7 @@ def test_a_journal_of_other_images_weights_or_model(spiking: Tiny, tmp_path: Pat
         (b"my thesis\n", "is not a journal of psvit, so it is not touched"),
         (b"my thesis", "is not a journal of psvit, so it is not touched"),
         (b'{"psvit_sensitivity_journal": 99}\n', "has version 99"),
-        (b'{"psvit_sensitivity_journal": 1}\n', "line 1 is damaged"),
+        (b'{"psvit_sensitivity_journal": 2}\n', "line 1 is damaged"),
     ],
 )
 def test_a_file_that_is_no_journal_of_today(

@@ -6,7 +6,7 @@ of the forward with the values that are live there, and only ever moves on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +37,22 @@ class _Stand:
 
 
 class Prefix:
-    """Where each batch stands. ``images``: the batches; random numbers start from ``seed``."""
+    """Where each batch stands. ``images``: the batches; random numbers start from ``seed``.
 
-    def __init__(self, program: Program, images: Sequence[torch.Tensor], seed: int) -> None:
+    ``room``: bytes that what is live may take altogether, HELD_BYTES if None.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        images: Sequence[torch.Tensor],
+        seed: int,
+        room: int | None = None,
+    ) -> None:
         self._program = program
         self._images = images
         self._seed = seed
+        self._room = room
         self._stands: dict[int, _Stand] = {}
 
     def at(self, batch: int, position: int) -> Values:
@@ -57,6 +67,10 @@ class Prefix:
         if stand.position < position:
             stand = self._move(batch, stand, position)
         return self._fresh(stand)
+
+    def keep_only(self, batches: Container[int]) -> None:
+        """Make room: forget where all others stand."""
+        self._stands = {b: stand for b, stand in self._stands.items() if b in batches}
 
     def size(self, batch: int) -> int:
         """Number of images of a batch."""
@@ -73,7 +87,8 @@ class Prefix:
         held = _bytes_of(values, known=self._images[batch])
         stand = _Stand(position, values, state, held)
         self._stands.pop(batch, None)
-        if held + sum(other.held_bytes for other in self._stands.values()) <= HELD_BYTES:
+        room = HELD_BYTES if self._room is None else self._room
+        if held + sum(other.held_bytes for other in self._stands.values()) <= room:
             self._stands[batch] = stand
         return stand
 

@@ -137,6 +137,15 @@ Images = Annotated[
     int,
     typer.Option("--n", metavar="N", help="Training images that an analysis is made on."),
 ]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--memory-limit",
+        metavar="BYTES",
+        help="What forwards and what is kept of them may take beside the model and the images, "
+        "such as 2GB: batches are cut, and the way to a layer is run again where it finds no room.",
+    ),
+]
 
 _BUDGET = re.compile(r"(?P<unit>[^=]*)=(?P<number>[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?)(?P<tail>.*)")
 
@@ -198,6 +207,17 @@ def _parse_budget(text: str) -> tuple[str, float | str]:
             f"--save {text!r}: expected a share above 0% and below 100% (0 to 1){hint}"
         )
     return unit, fraction
+
+
+def parse_bytes(text: str, option: str) -> int:
+    """`"2GB"` -> 2000000000. Raises OptionError for anything but an amount of memory."""
+    match = re.fullmatch(r"\s*(?P<number>\d+\.?\d*|\.\d+)\s*(?P<tail>[A-Za-z]+)\s*", text)
+    if match is None or match["tail"] not in SUFFIXES["memory"] or float(match["number"]) <= 0:
+        raise OptionError(
+            f"{option} {text!r}: expected an amount of memory such as 2GB or 512MiB (units: "
+            f"{', '.join(SUFFIXES['memory'])})"
+        )
+    return int(float(match["number"]) * SUFFIXES["memory"][match["tail"]])
 
 
 def parse_max_drop(points: float | None) -> float | None:

@@ -22,7 +22,7 @@ from psvit.cli.inputs import (
     open_model,
     recipe_of,
 )
-from psvit.cli.measuring import note_skipped
+from psvit.cli.measuring import FIRING_IMAGES, note_skipped
 from psvit.cli.options import (
     AllowPartial,
     BatchSize,
@@ -33,6 +33,7 @@ from psvit.cli.options import (
     Json,
     LabelColumn,
     Mean,
+    MemoryLimit,
     Model,
     ModelArg,
     RecipeName,
@@ -41,6 +42,7 @@ from psvit.cli.options import (
     SkipBad,
     Std,
     Workers,
+    parse_bytes,
 )
 from psvit.cli.resume import resumable
 from psvit.cost import Meter, observe, prepare
@@ -52,9 +54,12 @@ from psvit.recover import IMAGES, calibration_images, default_saliency
 from psvit.report.tables import figure_table
 from psvit.saliency import check_saliency, obs_scores
 from psvit.saliency import saliency as score
-from psvit.sensitivity import check_grid, curves_to_json, read_curves, write_curves
+from psvit.sensitivity import Race, check_grid, curves_to_json, read_curves, write_curves
 from psvit.sensitivity import sensitivity as analyse
-from psvit.sensitivity.tables import block_table, layer_table
+from psvit.sensitivity.tables import block_table, layer_table, seen_text
+
+MOST = 1024
+"""Images that a point may see if no number is given: as many as calibration sees."""
 
 
 @reports
@@ -68,7 +73,29 @@ def sensitivity(
     grid: Annotated[
         str, typer.Option(metavar="R,R,...", help="Shares of each group's channels to remove.")
     ] = "0.1,0.25,0.5,0.75",
-    n: Annotated[int, typer.Option("--n", metavar="N", help="Images drawn at random.")] = 256,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "--n",
+            metavar="N",
+            help="Images drawn at random that a point may see at most; 1,024 by default, or all "
+            "there are.",
+            show_default=False,
+        ),
+    ] = None,
+    cost: Annotated[
+        float,
+        typer.Option(
+            "--cost",
+            metavar="SHARE",
+            help="Forwards that the analysis may take, as a share of N for each point. Points that "
+            "are clear see fewer images than those that are not.",
+        ),
+    ] = 0.05,
+    full: Annotated[
+        bool, typer.Option("--full", help="Measure every point on all N.", show_default=False)
+    ] = False,
+    memory_limit: MemoryLimit = None,
     saliency: Annotated[
         str | None,
         typer.Option(
@@ -109,8 +136,10 @@ def sensitivity(
     """Measure what pruning each group alone does.
 
     Every group of MODEL is pruned by each share of the grid, and the outputs are compared with
-    the whole model's on training images. FILE keeps the result. An analysis that was cut short
-    goes on where it was when the same command runs again: FILE.journal keeps what is done.
+    the whole model's on training images: few where that makes clear how a point ranks, more where
+    it does not. FILE keeps the result, with the images and the interval of each point. An analysis
+    that was cut short goes on where it was when the same command runs again: FILE.journal keeps
+    what is done.
     """
     ratios = parse_grid(grid)
     check_refitting(recover)
@@ -118,27 +147,24 @@ def sensitivity(
     check_saliency(saliency, data)
     if data is None:
         raise OptionError("nothing says what to analyse the model on: give --data DATA")
-    if n < 2:
+    if n is not None and n < 2:
         raise OptionError(f"--n is {n}, expected 2 images or more")
+    race = None if full else Race(share=cost)
+    limit_bytes = None if memory_limit is None else parse_bytes(memory_limit, "--memory-limit")
     _check_file(out, force=force)
     place = check_device(device)
     loaded = open_model(model, model_arg, checkpoint, allow_partial=allow_partial, seed=seed)
     options = DataOptions(
         recipe=recipe_of(recipe, size, mean, std),
         skip_bad=skip_bad,
-        limit=n,
         batch_size=batch_size,
         workers=workers,
         seed=seed,
         image_column=image_column,
         label_column=label_column,
     ).with_recipe_of(loaded, model)
-    train = options.open(data, "train", only=True, limit=n)
-    if train.info.images is not None and train.info.images < n:
-        most = train.info.images
-        raise OptionError(
-            f"--n is {n}, but {data} has {most} images to train on: ask for {most} or fewer"
-        )
+    train = options.open(data, "train", only=True, limit=n or MOST)
+    n = _images_of(train, data, n)
     example = example_input(loaded, model, None, train)
     check_fit(loaded, example, [train])
     graph = capture(loaded.model, example)
@@ -172,10 +198,13 @@ def sensitivity(
                 settings={"data": data, "saliency": saliency},
                 meter=meter,
                 compensator=dense if recover == "obs" else None,
+                race=race,
+                memory_limit=limit_bytes,
             )
         table = write_curves(curves, out)
     note_skipped(train)
     say(figure_table(curves.dense))
+    say(f"{seen_text(curves)}\n")
     say("KL divergence in nats an image, by share of channels removed; the last share's savings:\n")
     say(block_table(curves))
     say()
@@ -186,6 +215,19 @@ def sensitivity(
         note(f"not measured: {line}")
     say(f"\nwritten to  {out}  and  {table}")
     return jsonlib.loads(curves_to_json(curves)) if json else None
+
+
+def _images_of(train: Batches, data: str, n: int | None) -> int:
+    """How many images are drawn: as many as asked for, else MOST or all.
+
+    Raises OptionError if there are fewer than asked for.
+    """
+    most = train.info.images
+    if most is not None and n is not None and most < n:
+        raise OptionError(
+            f"--n is {n}, but {data} has {most} images to train on: ask for {most} or fewer"
+        )
+    return n or min(MOST, most or MOST)
 
 
 def check_refitting(recover: str) -> None:
@@ -212,7 +254,13 @@ def _meter(
     try:
         with watch("firing rates, images") as tick:
             activity = observe(
-                graph, train, groups, limit=n, seed=seed, device=device, progress=tick
+                graph,
+                train,
+                groups,
+                limit=min(n, FIRING_IMAGES),
+                seed=seed,
+                device=device,
+                progress=tick,
             )
     except ModelError as error:
         note(f"SOPs and energy are not measured: {error}")

@@ -90,10 +90,12 @@ def sensitivity_section(data: ReportData) -> str:
             '</label><label><input type="radio" name="heat" value="drop"><span>accuracy drop</span>'
             "</label></fieldset>"
         )
-    images = max(p.n for p in data.curves.points)
+    counts = [p.n for p in data.curves.points]
+    images = plural(max(counts), "image")
+    seen = images if min(counts) == max(counts) else f"{min(counts):,} to {images}"
     body = (
         f"<p>What pruning one tie of groups alone does to the model, measured on "
-        f"{plural(images, 'image')}. Columns are the percentage of channels removed.</p>"
+        f"{seen}. Columns are the percentage of channels removed.</p>"
         f'<div class="heatbar">{toggle}{_scale("kl", heat["kl"])}{_scale("drop", heat["drop"])}'
         "</div>"
         f'<table class="heat"><thead><tr><th scope="col">% removed</th>{head}</tr></thead>'

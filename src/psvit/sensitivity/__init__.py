@@ -16,6 +16,7 @@ from psvit.sensitivity.files import curves_to_json as curves_to_json
 from psvit.sensitivity.files import read_curves as read_curves
 from psvit.sensitivity.files import write_curves as write_curves
 from psvit.sensitivity.identity import weights_hash as weights_hash
+from psvit.sensitivity.race import Race as Race
 from psvit.sensitivity.sweep import sensitivity as sensitivity
 from psvit.sensitivity.trials import GRID as GRID
 from psvit.sensitivity.trials import check_grid as check_grid

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,9 +22,15 @@ from psvit.records import Figures, Graph, Groups, Point
 from psvit.rewrite.zeroing import Edit, edits_of, replaced, zeroed
 from psvit.sensitivity.effect import (
     Activity,
+    Sums,
+    added,
     drift,
     mean_interval,
+    potentials,
+    rates,
 )
+from psvit.sensitivity.looks import Look
+from psvit.sensitivity.memory import divide
 from psvit.sensitivity.sample import Sample
 from psvit.sensitivity.trials import Trial
 
@@ -39,78 +45,121 @@ SAVED: Mapping[str, Callable[[Figures], float | None]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
-    """A private copy of the model, its images, and what it does unpruned.
+class Dense:
+    """What the unpruned model does with a batch of images.
 
-    ``dense_log``: log-probabilities ``[B, K]`` of each batch. ``right``: which images it
-    classifies correctly, ``[n]``; None without labels.
+    ``logs``: log-probabilities ``[B, K]``. ``right``: which images it classifies correctly, None
+    without labels. ``activity``: of its neuron layers.
     """
 
+    logs: torch.Tensor
+    right: torch.Tensor | None
+    activity: Sums
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A private copy of the model, its images, and what it does unpruned with each batch so far."""
+
+    graph: Graph
     program: Program
     prefix: Prefix
     sample: Sample
     meter: Meter
-    dense: Figures
-    dense_log: tuple[torch.Tensor, ...]
-    right: torch.Tensor | None
-    rates: Mapping[str, float]
-    potentials: Mapping[str, float]
+    whole: Figures
+    known: dict[int, Dense] = field(default_factory=dict)
+
+    def dense(self, batch: int) -> Dense:
+        """What the unpruned model does with a batch: run when it is first asked for.
+
+        Raises ModelError where the recording does not reproduce the model on that many images.
+        """
+        if batch not in self.known:
+            self.known[batch] = self._run_dense(batch)
+        return self.known[batch]
+
+    def figures(self) -> Figures:
+        """Figures of the unpruned model; accuracy on the images that it was run on."""
+        parts = [self.known[batch].right for batch in sorted(self.known)]
+        n = sum(len(self.sample.images[batch]) for batch in self.known)
+        right = [part for part in parts if part is not None]
+        if not right:
+            return replace(self.whole, n=n)
+        correct = int(torch.cat(right).sum())
+        low, high = wilson(correct, n)
+        return replace(self.whole, n=n, accuracy=correct / n, accuracy_low=low, accuracy_high=high)
+
+    def _run_dense(self, batch: int) -> Dense:
+        images, labels = self.sample.images[batch], self.sample.labels
+        new = len(images) not in {len(self.sample.images[other]) for other in self.known}
+        activity = Activity()
+        logs = _outputs(self.program, self.prefix, batch, 0, activity)
+        if new:
+            self.prefix.at(batch, 0)  # the same random numbers again
+            expected = log_probabilities(_forward(self.program.root, images), len(images))
+            _check_recording(self.graph, logs, expected)
+        right = None if labels is None else logs.argmax(1) == labels[batch]
+        return Dense(logs, right, activity.sums())
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
     """A trial, what it zeroes, and the position from which the model has to be run again.
 
-    ``compensator``: what refits the weights that lose inputs, if anything does.
+    ``number``: of the look. ``compensator``: what refits the weights that lose inputs, if anything
+    does.
     """
 
     trial: Trial
     edits: tuple[Edit, ...]
     start: int
+    number: int = 0
     compensator: Compensator | None = None
 
     @property
-    def order(self) -> tuple[int, int, int]:
+    def key(self) -> tuple[int, int, int]:
+        """Under which the journal keeps the look."""
+        return self.trial.tie, self.trial.removed, self.number
+
+    @property
+    def order(self) -> tuple[int, int, int, int]:
         """Jobs of ascending order let the prefix only move on."""
-        return self.start, self.trial.tie, self.trial.removed
+        return self.number, self.start, self.trial.tie, self.trial.removed
 
 
-def set_up(graph: Graph, meter: Meter, sample: Sample, seed: int, device: torch.device) -> Bench:
-    """Copy the model to ``device``, run it unpruned, and check its recording on these images.
+def set_up(
+    graph: Graph,
+    meter: Meter,
+    sample: Sample,
+    seed: int,
+    device: torch.device,
+    memory_limit: int | None = None,
+) -> Bench:
+    """Copy the model to ``device``, and run it unpruned on the first batch.
 
-    Raises ModelError if the forward fails or the recording does not reproduce it, DataError for
-    labels that are no classes of the model.
+    ``memory_limit``: bytes that forwards and what is kept of them may take; see ``memory``. Raises
+    ModelError if the forward fails or the recording does not reproduce it, DataError for labels
+    that are no classes of the model, OptionError for a limit that is too low.
     """
     root = private_copy(graph.module).to(device).eval()
     sample = sample.to(device)
-    _check_forwards(root, sample)
+    _check_forward(root, sample.images[0])
     program = prepare_program(root, graph.forwards["eval"], (sample.images[0],))
-    prefix = Prefix(program, sample.images, seed)
-    activity, logs, sizes = Activity(), [], set()
-    for batch, images in enumerate(sample.images):
-        logs.append(_outputs(program, prefix, batch, 0, activity))
-        if len(images) not in sizes:
-            sizes.add(len(images))
-            prefix.at(batch, 0)  # the same random numbers again
-            expected = log_probabilities(_forward(root, images), len(images))
-            _check_recording(graph, logs[-1], expected)
-    dense, right = replace(meter.measure({}), n=sample.n), None
-    if sample.labels is not None:
-        right = _right(logs, sample.labels)
-        low, high = wilson(int(right.sum()), sample.n)
-        share = int(right.sum()) / sample.n
-        dense = replace(dense, accuracy=share, accuracy_low=low, accuracy_high=high)
-    return Bench(
-        program,
-        prefix,
-        sample,
-        meter,
-        dense,
-        tuple(logs),
-        right,
-        activity.rates(),
-        activity.potentials(),
-    )
+    room = None
+    if memory_limit is not None:
+        most, room = divide(program, sample.images[0], memory_limit)
+        if most < max(len(x) for x in sample.images):
+            sample = sample.cut([_images(sample, look) for look in sample.all_looks], most)
+    prefix = Prefix(program, sample.images, seed, room)
+    bench = Bench(graph, program, prefix, sample, meter, meter.measure({}))
+    classes = bench.dense(0).logs.shape[1]
+    for labels in sample.labels or ():
+        _check_labels(labels, classes)
+    return bench
+
+
+def _images(sample: Sample, look: range) -> int:
+    return sum(len(sample.images[batch]) for batch in look)
 
 
 def job_of(
@@ -122,39 +171,67 @@ def job_of(
     """
     edits = edits_of(bench.program.root, groups.labels, trial.plan)
     reader = first_reader(bench.program, [edit.tensor for edit in edits])
-    return Job(trial, edits, safe_start(bench.program, reader), compensator)
+    return Job(trial, edits, safe_start(bench.program, reader), 0, compensator)
 
 
-def measure(bench: Bench, job: Job, ran: Callable[[int], None]) -> Point:
-    """The effect of one removal. ``ran`` is told the number of images after each forward."""
-    activity, logs = Activity(), []
+def measure(bench: Bench, job: Job, ran: Callable[[int], None]) -> Look:
+    """One look at one removal. ``ran`` is told the number of images after each forward."""
+    batches = bench.sample.look(job.number)
+    bench.prefix.keep_only(batches)
+    for batch in batches:
+        bench.dense(batch)
+    activity, kl = Activity(), []
+    right: list[torch.Tensor] = []
     compensator = job.compensator
     values = {} if compensator is None else compensator.values(job.trial.removal)
     with replaced(bench.program.root, values), zeroed(job.edits):
-        for batch, images in enumerate(bench.sample.images):
-            logs.append(_outputs(bench.program, bench.prefix, batch, job.start, activity))
-            ran(len(images))
-    pairs = zip(bench.dense_log, logs, strict=True)
-    kl, kl_low, kl_high = mean_interval(torch.cat([kl_per_image(p, q) for p, q in pairs]))
+        for batch in batches:
+            logs = _outputs(bench.program, bench.prefix, batch, job.start, activity)
+            kl.append(kl_per_image(bench.dense(batch).logs, logs))
+            if bench.sample.labels is not None:
+                right.append(logs.argmax(1) == bench.sample.labels[batch])
+            ran(len(bench.sample.images[batch]))
+    return Look(
+        tie=job.trial.tie,
+        removed=job.trial.removed,
+        number=job.number,
+        kl=tuple(torch.cat(kl).tolist()),
+        right=tuple(torch.cat(right).tolist()) if right else None,
+        activity=activity.sums(),
+    )
+
+
+def point_of(bench: Bench, trial: Trial, looks: Sequence[Look]) -> Point:
+    """The effect of one removal, of all looks at it."""
+    dense = [bench.dense(batch) for look in looks for batch in bench.sample.look(look.number)]
+    kl, kl_low, kl_high = mean_interval(torch.tensor(kl_of(looks), dtype=torch.float64))
     drop, drop_low, drop_high = None, None, None
-    if bench.right is not None and bench.sample.labels is not None:
-        drop, drop_low, drop_high = paired_drop(bench.right, _right(logs, bench.sample.labels))
-    trial = job.trial
+    was = [one.right for one in dense if one.right is not None]
+    if was:
+        is_now = [one for look in looks for one in look.right or ()]
+        drop, drop_low, drop_high = paired_drop(torch.cat(was), torch.tensor(is_now))
+    before = added([one.activity for one in dense])
+    after = added([look.activity for look in looks])
     return Point(
         tie=trial.tie,
         ratio=trial.ratio,
         removed=trial.removed,
-        n=bench.sample.n,
+        n=sum(len(look.kl) for look in looks),
         kl=kl,
         kl_low=kl_low,
         kl_high=kl_high,
         accuracy_drop=drop,
         accuracy_drop_low=drop_low,
         accuracy_drop_high=drop_high,
-        rate_drift=drift(bench.rates, activity.rates()),
-        potential_drift=drift(bench.potentials, activity.potentials()),
-        saved=saved_between(bench.dense, bench.meter.measure(trial.removal)),
+        rate_drift=drift(rates(before), rates(after)),
+        potential_drift=drift(potentials(before), potentials(after)),
+        saved=saved_between(bench.whole, bench.meter.measure(trial.removal)),
     )
+
+
+def kl_of(looks: Sequence[Look]) -> list[float]:
+    """The divergence of each image looked at."""
+    return [value for look in looks for value in look.kl]
 
 
 def _outputs(
@@ -164,10 +241,6 @@ def _outputs(
     end = len(program.nodes)
     values = run(program, prefix.at(batch, start), start, end, activity)
     return log_probabilities(values[program.nodes[-1]], prefix.size(batch))
-
-
-def _right(logs: list[torch.Tensor], labels: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    return torch.cat([log.argmax(1) == y for log, y in zip(logs, labels, strict=True)])
 
 
 def saved_between(before: Figures, after: Figures) -> dict[str, float]:
@@ -180,16 +253,18 @@ def saved_between(before: Figures, after: Figures) -> dict[str, float]:
     return saved
 
 
-def _check_forwards(root: nn.Module, sample: Sample) -> None:
-    """Raise what a user can mend, before anything long starts."""
-    classes = log_probabilities(_forward(root, sample.images[0]), len(sample.images[0])).shape[1]
-    for labels in sample.labels or ():
-        wrong = labels[(labels < 0) | (labels >= classes)]
-        if len(wrong):
-            raise DataError(
-                f"a label is {int(wrong[0])}, but the model has {classes} classes "
-                f"(0 to {classes - 1}): the data and the model do not belong together"
-            )
+def _check_forward(root: nn.Module, images: torch.Tensor) -> None:
+    """Raise ModelError, in words, if the model fails on them or returns no logits."""
+    log_probabilities(_forward(root, images), len(images))
+
+
+def _check_labels(labels: torch.Tensor, classes: int) -> None:
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise DataError(
+            f"a label is {int(wrong[0])}, but the model has {classes} classes "
+            f"(0 to {classes - 1}): the data and the model do not belong together"
+        )
 
 
 def _forward(root: nn.Module, images: torch.Tensor) -> Any:

@@ -1,19 +1,18 @@
-"""The points of an analysis that are done, in a file, so that a killed analysis goes on."""
+"""The looks of an analysis that are done, in a file, so that a killed analysis goes on."""
 
 from __future__ import annotations
 
 from psvit.journal import Kind
-from psvit.records import Point
-from psvit.sensitivity.files import point_from, point_to
 from psvit.sensitivity.identity import HASHES
+from psvit.sensitivity.looks import Look, look_from, look_to
 
-POINTS: Kind[Point] = Kind(
+LOOKS: Kind[Look] = Kind(
     mark="psvit_sensitivity_journal",
-    version=1,
+    version=2,
     job="analysis",
     pieces="points",
-    key=lambda point: (point.tie, point.removed),
-    write=point_to,
-    read=point_from,
+    key=lambda look: (look.tie, look.removed, look.number),
+    write=look_to,
+    read=look_from,
     hashes=HASHES,
 )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,17 +16,42 @@ from psvit.errors import DataError, OptionError
 class Sample:
     """Batches of images ``[B, C, H, W]`` and, with labels, of labels ``[B]``; n images in all.
 
-    ``digest`` is a hash of them all, which does not depend on where batches end.
+    ``digest`` is a hash of them all, which does not depend on where batches end. ``looks``: the
+    batches that are looked at together, one look after the other; all of them at once if empty.
     """
 
     images: tuple[torch.Tensor, ...]
     labels: tuple[torch.Tensor, ...] | None
     n: int
     digest: str
+    looks: tuple[range, ...] = ()
+
+    @property
+    def all_looks(self) -> tuple[range, ...]:
+        """The batches of each look."""
+        return self.looks or (range(len(self.images)),)
+
+    def look(self, number: int) -> range:
+        """The batches of a look."""
+        return self.all_looks[number]
 
     def to(self, device: torch.device) -> Sample:
         """With the images on a device; labels stay where accuracy is counted."""
-        return Sample(tuple(x.to(device) for x in self.images), self.labels, self.n, self.digest)
+        return replace(self, images=tuple(x.to(device) for x in self.images))
+
+    def cut(self, sizes: Sequence[int], most: int | None = None) -> Sample:
+        """The same images in looks of ``sizes``, in batches no larger than now or than ``most``."""
+        batch = max(len(x) for x in self.images)
+        batch = batch if most is None else min(batch, most)
+        parts: list[int] = []
+        looks: list[range] = []
+        for size in sizes:
+            own = [min(batch, size - at) for at in range(0, size, batch)]
+            looks.append(range(len(parts), len(parts) + len(own)))
+            parts += own
+        images = torch.split(torch.cat(self.images), parts)
+        labels = None if self.labels is None else torch.split(torch.cat(self.labels), parts)
+        return replace(self, images=images, labels=labels, looks=tuple(looks))
 
 
 def read_sample(batches: Iterable[Any], n: int, labels: bool) -> Sample:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from psvit.errors import ModelError
 from psvit.groups import fingerprint
 from psvit.journal import open_journal
 from psvit.records import Curves, Graph, Groups, Scores
-from psvit.sensitivity.bench import job_of, measure, saved_between, set_up
+from psvit.sensitivity.bench import job_of, kl_of, measure, point_of, saved_between, set_up
 from psvit.sensitivity.identity import channels_hash, weights_hash
-from psvit.sensitivity.journal import POINTS
+from psvit.sensitivity.journal import LOOKS
+from psvit.sensitivity.looks import Look
+from psvit.sensitivity.race import Key, Race, next_keys
 from psvit.sensitivity.sample import read_sample
-from psvit.sensitivity.trials import GRID, check_grid, list_trials
+from psvit.sensitivity.trials import GRID, Trial, Trials, check_grid, list_trials
 
 Progress = Callable[[int, int | None], None]
 """Called with the forwards done and to do, counted in images."""
@@ -40,6 +43,8 @@ def sensitivity(
     settings: Mapping[str, Any] | None = None,
     meter: Meter | None = None,
     compensator: Compensator | None = None,
+    race: Race | None = None,
+    memory_limit: int | None = None,
 ) -> Curves:
     """For each tie of groups and each ratio: the effect of pruning it alone, and what it saves.
 
@@ -57,6 +62,11 @@ def sensitivity(
     the channels that stay have been refitted by it (``psvit.calibrate``), else as it is cut;
     ``Curves.settings`` says which, under "recover".
 
+    ``race``: look at few images of each point, and at more where its place among the others is not
+    clear (``psvit.sensitivity.race``); ``n`` is then the most, and ``Point.n`` says how many it
+    was. Without it every point is measured on all ``n``. ``memory_limit``: bytes that forwards and
+    what is kept of them may take, beside the model and the images (``psvit.sensitivity.memory``).
+
     The model is not touched, and the random state is restored. Points are measured on the
     unpruned model with zeroed slices (and refitted weights), and run only from the first layer
     that changed.
@@ -69,6 +79,8 @@ def sensitivity(
             f"the model takes {len(graph.inputs)} inputs: the analysis is for models of images"
         )
     sample = read_sample(batches, n, labels)
+    if race is not None:
+        sample = sample.cut(race.sizes(n))
     trials = list_trials(graph, groups, scores, ratios)
     meter = meter or prepare(graph, groups)
     mark = fingerprint(graph)
@@ -78,6 +90,7 @@ def sensitivity(
         "seed": seed,
         "grid": list(ratios),
         "labels": labels,
+        "race": None if race is None else asdict(race),
         "images": sample.digest,
         "weights": weights_hash(graph),
         "channels": channels_hash(trials),
@@ -88,30 +101,52 @@ def sensitivity(
     }
     place = torch.device(device)
     with (
-        open_journal(POINTS, journal, mark, known) as done,
+        open_journal(LOOKS, journal, mark, known) as done,
         torch.no_grad(),
         torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
     ):
-        bench = set_up(graph, meter, sample, seed, place)
-        todo = [t for t in trials.items if (t.tie, t.removed) not in done.done]
-        jobs = sorted(
-            (job_of(bench, groups, t, compensator) for t in todo), key=lambda job: job.order
-        )
-        tell = _count(len(todo) * n, progress)
-        for job in jobs:
-            done.add(measure(bench, job, tell))
-    points = tuple(done.done[t.tie, t.removed] for t in trials.items)
-    return Curves(mark, known, trials.names, bench.dense, points)
+        bench = set_up(graph, meter, sample, seed, place, memory_limit)
+        looks: dict[Key, list[Look]] = {(t.tie, t.removed): [] for t in trials.items}
+        first = {key: job_of(bench, groups, t, compensator) for key, t in _keyed(trials).items()}
+        most = len(looks) * n if race is None else race.forwards(n, len(looks))
+        tell = _Count(int(most), progress)
+        wave = list(looks)
+        while wave:
+            jobs = [replace(first[key], number=len(looks[key])) for key in wave]
+            left = [job for job in jobs if job.key not in done.done]
+            tell.known(len(done.done[job.key].kl) for job in jobs if job.key in done.done)
+            for job in sorted(left, key=lambda job: job.order):
+                done.add(measure(bench, job, tell))
+            for key in wave:
+                looks[key].append(done.done[(*key, len(looks[key]))])
+            wave = [] if race is None else next_keys(race, race.sizes(n), _seen(looks))
+        points = tuple(point_of(bench, t, looks[key]) for key, t in _keyed(trials).items())
+    known["images_run"] = sum(point.n for point in points)
+    return Curves(mark, known, trials.names, bench.figures(), points)
 
 
-def _count(total: int, progress: Progress | None) -> Callable[[int], None]:
-    """Adds up what it is told."""
-    done = 0
+def _keyed(trials: Trials) -> dict[Key, Trial]:
+    return {(trial.tie, trial.removed): trial for trial in trials.items}
 
-    def tell(more: int) -> None:
-        nonlocal done
-        done += more
-        if progress is not None:
-            progress(done, total)
 
-    return tell
+def _seen(looks: Mapping[Key, Sequence[Look]]) -> dict[Key, torch.Tensor]:
+    """The divergence of each image that each point has been looked at on."""
+    return {key: torch.tensor(kl_of(some), dtype=torch.float64) for key, some in looks.items()}
+
+
+class _Count:
+    """Adds up the images that are run; ``most``: how many there will be, at most."""
+
+    def __init__(self, most: int, progress: Progress | None) -> None:
+        self._done = 0
+        self._most = most
+        self._progress = progress
+
+    def known(self, images: Iterable[int]) -> None:
+        """What needs not be run."""
+        self._most -= sum(images)
+
+    def __call__(self, more: int) -> None:
+        self._done += more
+        if self._progress is not None:
+            self._progress(self._done, max(self._done, self._most))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from statistics import mean
 
 from rich import box
 from rich.table import Table
@@ -46,6 +47,14 @@ def layer_table(curves: Curves) -> Table:
             bytes_text(int(last.saved.get("memory", 0))),
         )
     return table
+
+
+def seen_text(curves: Curves) -> str:
+    """On how many images the points were measured: `16 to 128 images a point, 47 on average`."""
+    counts = [point.n for point in curves.points]
+    if min(counts) == max(counts):
+        return f"{counts[0]:,} images a point"
+    return f"{min(counts):,} to {max(counts):,} images a point, {mean(counts):,.0f} on average"
 
 
 def shown_ratios(curves: Curves) -> list[float]:
