@@ -71,7 +71,7 @@ def compensate(
         if target is not None:
             before = tensors[target].detach()
             sign = 1.0 if consumer.bias else -1.0
-            found[target] = (before.double().cpu() + sign * constant).to(before)
+            found[target] = (before.double() + sign * constant.to(before.device)).to(before)
     return found
 
 
@@ -86,13 +86,15 @@ def refit(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The weight without the columns ``lost`` ``[G, c]``, in its own shape, and the constant.
 
-    Both float64 on the CPU; the constant ``[G * O]`` is 0 where none can be absorbed. ``restore``
+    Both float64, on the device of the moments; the constant ``[G * O]`` is 0 where none can be absorbed. ``restore``
     False gives the least-squares solution itself.
     """
     groups = consumer.geometry.groups
-    old = weight.double().cpu().reshape(groups, -1, lost.shape[1])
-    new = old.clone()
     parts = tuple(parts)
+    place = parts[0].second.device
+    lost = lost.to(place)
+    old = weight.to(place, torch.float64).reshape(groups, -1, lost.shape[1])
+    new = old.clone()
     for part in parts:
         for g in range(groups):
             gone = lost[g, part.columns]
@@ -103,7 +105,7 @@ def refit(
             share = _shares(covariance, gone, ridge)  # [kept, leaving]
             new[g, :, kept] += old[g, :, leaving] @ share.T
             new[g, :, leaving] = 0
-    constant = torch.zeros(old.shape[:2], dtype=torch.float64)
+    constant = torch.zeros(old.shape[:2], dtype=torch.float64, device=place)
     if consumer.absorbs:
         if restore:
             new *= _gain(parts, old, new)[:, :, None]
@@ -122,7 +124,7 @@ def _gain(parts: Sequence[Part], old: torch.Tensor, new: torch.Tensor) -> torch.
 
 def _variance(parts: Sequence[Part], weight: torch.Tensor) -> torch.Tensor:
     """``[G, O]``: of the outputs of a weight ``[G, O, c]``; of several parts, as if independent."""
-    total = torch.zeros(weight.shape[:2], dtype=torch.float64)
+    total = torch.zeros(weight.shape[:2], dtype=torch.float64, device=weight.device)
     for part in parts:
         some = weight[:, :, part.columns]
         second = (some @ part.second * some).sum(2)

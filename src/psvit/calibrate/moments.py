@@ -46,12 +46,17 @@ Progress = Callable[[int, int | None], None]
 class Part:
     """Moments of some columns. ``columns`` ``[p]``, within those of a convolution group.
 
-    ``second`` ``[G, p, p]``: mean over rows of x x^T; ``mean`` ``[G, p]``. float64 on the CPU.
+    ``second`` ``[G, p, p]``: mean over rows of x x^T; ``mean`` ``[G, p]``. float64, on the device
+    that the model ran on, where fits are solved as well.
     """
 
     columns: torch.Tensor
     second: torch.Tensor
     mean: torch.Tensor
+
+    def to(self, device: str | torch.device) -> Part:
+        """The same on another device."""
+        return Part(self.columns.to(device), self.second.to(device), self.mean.to(device))
 
     def covariance(self, group: int, *, centred: bool) -> torch.Tensor:
         """``[p, p]`` of a convolution group: the covariance, or the second moment itself."""
@@ -189,7 +194,7 @@ class _Tally:
     def parts(self) -> tuple[Part, ...]:
         n = max(self.rows, 1)
         made = tuple(
-            Part(block, (second / n).cpu(), (total / n).cpu())
+            Part(block.to(second.device), second / n, total / n)
             for block, second, total in zip(self.blocks, self.second, self.total, strict=True)
         )
         if not all(bool(part.second.isfinite().all()) for part in made):

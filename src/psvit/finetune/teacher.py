@@ -26,10 +26,10 @@ def prepare_teacher(
 
     ``images``: batches ``[B, C, H, W]`` of training images, each as large as the others.
     """
-    teacher = private_copy(dense)
+    teacher = private_copy(dense).to(device)
     if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in teacher.modules()):
-        recover(teacher, images, "bn")
-    return teacher.to(device).eval().requires_grad_(False)
+        recover(teacher, [batch.to(device) for batch in images], "bn")
+    return teacher.eval().requires_grad_(False)
 
 
 def check_classes_alike(small: nn.Module, teacher: nn.Module, images: torch.Tensor) -> int:

@@ -35,16 +35,16 @@ class Sums:
     @staticmethod
     def second_of(x: torch.Tensor) -> torch.Tensor:
         """``[G, c, c]`` of rows ``[G, n, c]``; outputs of the same inputs share it."""
-        return (x.transpose(1, 2) @ x).double().cpu()
+        return (x.transpose(1, 2) @ x).double()
 
     def add(self, x: torch.Tensor, y: torch.Tensor, second: torch.Tensor) -> None:
         """Take in rows ``[G, n, c]`` and ``[G, n, O]``, with ``second_of(x)``."""
         self.rows += x.shape[1]
-        self.x = self.x + x.sum(1, dtype=torch.float64).cpu()
+        self.x = self.x + x.sum(1, dtype=torch.float64)
         self.xx = self.xx + second
-        self.xy = self.xy + (x.transpose(1, 2) @ y).double().cpu()
-        self.y = self.y + y.sum(1, dtype=torch.float64).cpu()
-        self.yy = self.yy + y.double().square().sum(1).cpu()
+        self.xy = self.xy + (x.transpose(1, 2) @ y).double()
+        self.y = self.y + y.sum(1, dtype=torch.float64)
+        self.yy = self.yy + y.double().square().sum(1)
 
 
 def solve(

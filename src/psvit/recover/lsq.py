@@ -253,17 +253,17 @@ def _fitted(
 ) -> dict[str, torch.Tensor]:
     """New values of the layer's weight and of what absorbs its constant."""
     old = pruned.tensors[consumer.weight]
-    lost = consumer.lost(removal)
-    start = old.double().cpu().reshape(consumer.geometry.groups, -1, lost.shape[1])
+    lost = consumer.lost(removal).to(old.device)
+    start = old.double().reshape(consumer.geometry.groups, -1, lost.shape[1])
     weight, constant = solve(
         sums, start, lost, centred=consumer.absorbs, ridge=ridge, restore=restore
     )
     new = {consumer.weight: weight.reshape(old.shape)}
     if consumer.bias is not None:
-        new[consumer.bias] = dense.tensors[consumer.bias].double().cpu() + constant
+        new[consumer.bias] = dense.tensors[consumer.bias].double() + constant
     elif consumer.norm is not None:
         mean = f"{consumer.norm}.running_mean"
-        new[mean] = dense.tensors[mean].double().cpu() - constant
+        new[mean] = dense.tensors[mean].double() - constant
     return new
 
 

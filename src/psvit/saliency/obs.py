@@ -184,7 +184,7 @@ def _pieces(dense: Compensator, group: Group) -> Iterator[_Piece]:
             tensors[consumer.weight].detach().double().cpu().reshape(groups, -1, owner.shape[1])
         )
         weight = weight * _gain(dense.graph.module, consumer).reshape(groups, -1, 1)
-        for part in parts:
+        for part in (part.to("cpu") for part in parts):  # many small steps follow
             for g in range(groups):
                 piece = _piece(consumer, part, g, owner[g], weight[g], dense.ridge)
                 if piece is not None:
