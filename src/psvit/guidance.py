@@ -13,6 +13,7 @@ from torch import nn
 
 from psvit.allocate import NEEDS_CURVES, Measure
 from psvit.calibrate import Compensator
+from psvit.capture.copying import private_copy
 from psvit.cost import Meter, observe, prepare
 from psvit.errors import DataError, OptionError
 from psvit.evaluate import drop_limit, paired_drop, right_images
@@ -20,6 +21,7 @@ from psvit.groups import make_plan
 from psvit.outputs import kl_per_image, predict
 from psvit.records import Curves, Graph, Groups, Removal, Scores
 from psvit.recover import cut
+from psvit.rewrite.zeroing import edits_of, replaced, zeroed
 from psvit.sensitivity import check_accuracy, check_curves, sensitivity
 
 SPIKING_UNITS = frozenset({"sops", "energy"})
@@ -223,11 +225,16 @@ def loss_on(
     nats an image, is for. No labels are needed. Smaller models are compensated by ``dense``, if
     it is given.
     """
-    whole = predict(cut(graph, groups, {}), batches, device)
+    root = private_copy(graph.module).to(device).eval()
+    whole = predict(root, batches, device)
     classes = whole.argmax(1)
 
     def measure(removal: Removal) -> float:
-        logs = predict(cut(graph, groups, removal, dense), batches, device)
+        plan = make_plan(graph, groups, removal)
+        values = {} if dense is None else dense.values(removal)
+        # computes what the cut model does, and costs no cutting
+        with replaced(root, values), zeroed(edits_of(root, groups.labels, plan)):
+            logs = predict(root, batches, device)
         changed = (logs.argmax(1) != classes).double().mean()
         return float(changed + KL_SHARE * kl_per_image(whole, logs).mean())
 
