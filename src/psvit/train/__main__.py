@@ -44,6 +44,7 @@ _AUGMENT = {
     "crop": "random shift, pixels",
     "erase": "probability of erasing a rectangle",
     "mixup": "alpha of blending images, 0 for none",
+    "cutmix": "alpha of covering images by parts of others, 0 for none",
 }
 
 
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.out,
             command="python -m psvit.train " + shlex.join(_without_places(arguments)),
             device=options.device,
+            workers=options.workers,
             evaluate=not options.no_eval,
             progress=ProgressLine(),
         )
@@ -107,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-eval", action="store_true", help="leave the evaluation split alone")
     parser.add_argument("--model-arg", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=0, help="processes that decode images")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for torch's choice")
     for name, text in {**_NUMBERS, **_AUGMENT}.items():
         owner = TrainConfig if name in _NUMBERS else Augment

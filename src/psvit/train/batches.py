@@ -95,7 +95,7 @@ class InMemory:
     def fill(self) -> torch.Tensor:
         """The value of a black pixel, ``[C]``; 0 where that is not known."""
         if self._mean is None or self._std is None:
-            return torch.zeros(self._images.shape[1])
+            return torch.zeros(self._images.shape[1], device=self._images.device)
         return (-self._mean / self._std).flatten()
 
     @property
@@ -108,6 +108,7 @@ class InMemory:
         order = torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(len(self)))
         for i in range(start, self.steps):
             chosen = order[i * self.batch : (i + 1) * self.batch][part[0] :: part[1]]
+            chosen = chosen.to(self._images.device)
             yield self._normalised(chosen), self._labels[chosen]
 
     def plain(self, batch: int = 256) -> Iterator[Batch]:
@@ -116,13 +117,21 @@ class InMemory:
             chosen = torch.arange(start, min(start + batch, len(self)))
             yield self._normalised(chosen), self._labels[chosen]
 
+    def to(self, device: str | torch.device) -> InMemory:
+        """The same images in the memory of another device."""
+        moved = self._part(slice(None))
+        moved._images, moved._labels = moved._images.to(device), moved._labels.to(device)
+        if moved._mean is not None and moved._std is not None:
+            moved._mean, moved._std = moved._mean.to(device), moved._std.to(device)
+        return moved
+
     def split_off(self, share: float, seed: int) -> tuple[InMemory, InMemory]:
         """Two parts: all but ``share`` of the images, and those, drawn by ``seed``."""
         order = torch.from_numpy(np.random.default_rng(seed).permutation(len(self)))
         cut = len(self) - math.ceil(share * len(self))
         return self._part(order[:cut]), self._part(order[cut:])
 
-    def _part(self, chosen: torch.Tensor) -> InMemory:
+    def _part(self, chosen: torch.Tensor | slice) -> InMemory:
         part = InMemory.__new__(InMemory)
         part._mean, part._std, part.batch = self._mean, self._std, self.batch
         part.labelled = self.labelled

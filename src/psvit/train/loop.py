@@ -93,6 +93,7 @@ def fit(
         if devices.main:
             devices.wait()
     compiled = total_steps(config, data.steps) >= COMPILE_STEPS
+    model.to(devices.device)
     with torch.random.fork_rng(), fast_neurons(model, compiled=compiled):
         torch.manual_seed(config.seed + devices.rank)
         run = _Run(model, data, config, folder, loss, devices, monitor if best else None)
@@ -124,7 +125,9 @@ class _Run:
         self.loss = loss if loss is not None else self._cross_entropy
         self.steps = total_steps(config, data.steps)
         self.step = 0
-        self.optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay))
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(model, config.weight_decay), fused=self.device.type == "cuda"
+        )
         self.ema = copied(model) if config.ema else {}
         self.window = _empty_window()
         self.seconds = 0.0

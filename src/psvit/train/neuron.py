@@ -115,12 +115,12 @@ _PLAIN: tuple[Spike, SpikeGradient] = (spikes_of, gradient_of)
 
 
 @cache
-def _compiled() -> tuple[Spike, SpikeGradient]:
-    """Both loops, compiled; as they stand where there is no working compiler."""
+def _compiled(device: str) -> tuple[Spike, SpikeGradient]:
+    """Both loops, compiled; as they stand where there is no working compiler for ``device``."""
     forward = torch.compile(spikes_of, dynamic=True)
     backward = torch.compile(gradient_of, dynamic=True)
     try:
-        probe = torch.zeros(2, 64)
+        probe = torch.zeros(2, 64, device=device)
         with torch.no_grad():
             forward(probe, 2.0, 1.0, 0.0)
             backward(probe, probe, 2.0, 1.0, 0.0, 4.0)
@@ -137,7 +137,8 @@ def fast_neurons(model: nn.Module, *, compiled: bool) -> Iterator[int]:
     ``compiled`` costs half a minute, the first time on a machine. Weights are untouched.
     """
     nodes = [module for module in model.modules() if _is_plain_lif(module)]
-    kernels = _compiled() if compiled and nodes else _PLAIN
+    place = next((p.device.type for p in model.parameters()), "cpu")
+    kernels = _compiled(place) if compiled and nodes else _PLAIN
     for node in nodes:
         node.forward = partial(_fire, node, kernels)
     try:

@@ -59,6 +59,7 @@ def train_reference(
     *,
     command: str,
     device: str = "cpu",
+    workers: int = 0,
     evaluate: bool = True,
     progress: Callable[[Status], None] | None = None,
 ) -> dict[str, Any]:
@@ -70,7 +71,8 @@ def train_reference(
     if entry.recipe not in RECIPES:
         raise DataError(f"{run.name} has no recipe to prepare images with")
     recipe = RECIPES[entry.recipe]
-    data = _memory(run, recipe)
+    data = _memory(run, recipe, workers)
+    data = data.to(device)
     monitor = None
     if run.held_out:
         data, watched = data.split_off(run.held_out, run.config.seed)
@@ -110,6 +112,7 @@ def train_reference(
         "train_images": len(data),
         "params": sum(p.numel() for p in model.parameters()),
         "train_seconds": lines[-1]["seconds"],
+        "device": _device_name(device),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": _versions(),
     }
@@ -126,10 +129,15 @@ def train_reference(
     return report
 
 
-def _memory(run: ReferenceRun, recipe: Recipe) -> InMemory:
-    """The training images as 8-bit pixels at the model's size: decoded once."""
+def _memory(run: ReferenceRun, recipe: Recipe, workers: int) -> InMemory:
+    """The training images as 8-bit pixels at the model's size: decoded once, by ``workers``."""
     loader = open_data(
-        run.data, split="train", recipe=recipe, batch_size=256, only=run.eval_data is not None
+        run.data,
+        split="train",
+        recipe=recipe,
+        batch_size=256,
+        workers=workers,
+        only=run.eval_data is not None,
     )
     return read_into_memory(loader, mean=recipe.mean, std=recipe.std, batch=run.config.batch)
 
@@ -152,6 +160,13 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
+
+
+def _device_name(device: str) -> str:
+    """What the device calls itself; of a CPU, its architecture."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.machine()
 
 
 def _without_place(spec: str) -> str:
