@@ -1,6 +1,7 @@
 """How well the summed sensitivity of single groups predicts what plans lose.
 
-    python benchmarks/correlation.py [MODEL] [--data digits] [--checkpoint FILE] [--plans 40]
+    python benchmarks/correlation.py [MODEL] [--data digits] [--eval-data DATA] [--recipe cifar10]
+        [--checkpoint FILE] [--plans 40] [--device cpu]
 
 The curves are measured on --n training images (a ranking of --saliency; with --recover obs every
 model, here too, is refitted). Then random plans: a budget between 5 and 60 % of the memory, spread
@@ -82,20 +83,28 @@ def measured(options: argparse.Namespace) -> tuple[list[dict[str, Any]], float]:
     reader = DataOptions(
         recipe=recipe_of(options.recipe, None, None, None), batch_size=options.batch_size, workers=0
     ).with_recipe_of(loaded, options.model)
-    train = list(reader.open(options.data, "train", only=False, limit=1024, shuffle=True))
-    judged_on = list(reader.open(options.data, "eval", only=False, limit=options.limit))
+    apart = options.eval_data is not None
+    train = list(reader.open(options.data, "train", only=apart, limit=1024, shuffle=True))
+    judged_on = [
+        (x.to(options.device), y)
+        for x, y in reader.open(
+            options.eval_data or options.data, "eval", only=apart, limit=options.limit
+        )
+    ]
     graph = capture(loaded.model, train[0][0][:2])
     groups = find_groups(graph)
     dense_side = None
     if options.recover in COMPENSATED:
-        dense_side = calibrate(graph, groups, calibration_images(train), seed=0, device="cpu")
+        dense_side = calibrate(
+            graph, groups, calibration_images(train), seed=0, device=options.device
+        )
     ranking = options.saliency or default_saliency(options.recover)
     scores = saliency(
         graph, groups, ranking, 0, data=train if ranking in FROM_DATA else None, n=options.n
     )
     RESULTS.mkdir(exist_ok=True)
     guide = Guide(
-        train, None, options.n, 0, correct=False, dense=dense_side,
+        train, None, options.n, 0, correct=False, dense=dense_side, device=options.device,
         journal=options.work.with_suffix(".sensitivity.journal"),
     )  # fmt: skip
     guidance = find_guidance(
@@ -105,7 +114,7 @@ def measured(options: argparse.Namespace) -> tuple[list[dict[str, Any]], float]:
     problem = pose(graph, groups, scores, {}, curves=guidance.curves)
     losses = problem.known_losses("this benchmark")
     whole = rewrite(graph, make_plan(graph, groups, {}))
-    dense = predict(whole, judged_on)
+    dense = predict(whole, judged_on, options.device)
     labels = torch.cat([y for _, y in judged_on])
     random = np.random.default_rng(options.seed)
     done = [json.loads(line) for line in read(options.work)]
@@ -117,7 +126,7 @@ def measured(options: argparse.Namespace) -> tuple[list[dict[str, Any]], float]:
             rows.append(done[number])
             continue
         small = cut(graph, groups, problem.removal(levels), dense_side)
-        logs = predict(small, judged_on)
+        logs = predict(small, judged_on, options.device)
         right = [float((x.argmax(1) == labels).double().mean()) for x in (dense, logs)]
         rows.append({
             "saved": problem.saved(levels)["memory"],
@@ -219,6 +228,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="spikformer-digits")
     parser.add_argument("--data", default="digits")
+    parser.add_argument("--eval-data", help="where to measure losses, if not in --data")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--recipe")
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--model-arg", action="append")

@@ -1,0 +1,190 @@
+"""One model: every method, recovery and level that is asked for, into a file of results."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.accuracy.bench import Bench, set_up
+from benchmarks.accuracy.cells import DENSE, append, key_of, packed, read
+from psvit.allocate import allocate
+from psvit.capture.copying import private_copy
+from psvit.compare.masks import mask_smallest
+from psvit.data import RECIPES, open_data
+from psvit.finetune import finetune
+from psvit.groups import removal_of
+from psvit.records import Plan
+from psvit.rewrite import rewrite
+from psvit.train.batches import InMemory, read_into_memory
+
+MASKS = "unstructured"
+TUNING = {"batch": 256, "lr": 1e-3, "held_out": 0.05}
+
+
+def run(options: argparse.Namespace) -> None:
+    """Append what the file lacks. Levels go from the outside in: 50 %, 22.4 % and so on as given."""
+    out: Path = options.out
+    bench = set_up(options)
+    done = read(out)
+    for how in dict.fromkeys(("none", "bn", *options.recover)):
+        _dense(bench, options, how, done)
+    for level in options.levels:
+        for method in options.methods:
+            _level(bench, options, method, level, done)
+
+
+def _line(options: argparse.Namespace, method: str, recover: str, level: str) -> dict[str, Any]:
+    saliency = "" if method in (DENSE, MASKS) else options.saliency
+    if method == "random":
+        saliency = "random"
+    return {
+        "model": options.model,
+        "method": method,
+        "saliency": saliency,
+        "recover": recover,
+        "level": level,
+    }
+
+
+def _dense(bench: Bench, options: argparse.Namespace, how: str, done: Any) -> None:
+    line = _line(options, DENSE, how, "0%")
+    if how.startswith("finetune") or key_of(line) in done:
+        return
+    start = time.perf_counter()
+    model = bench.recovered(private_copy(bench.model), how, None)
+    took = time.perf_counter() - start
+    _judge(bench, options, line, model, None, took, 0.0)
+
+
+def _level(bench: Bench, options: argparse.Namespace, method: str, level: str, done: Any) -> None:
+    lines = [_line(options, method, how, level) for how in options.recover]
+    if all(key_of(line) in done for line in lines):
+        return
+    start = time.perf_counter()
+    plan = None if method == MASKS else _plan(bench, options, method, level)
+    chose = time.perf_counter() - start
+    for line in lines:
+        if key_of(line) in done:
+            continue
+        start = time.perf_counter()
+        how = line["recover"]
+        if plan is None:
+            if how not in ("none", "bn"):
+                continue
+            model, _ = mask_smallest(bench.model, _share(level))
+        else:
+            model = rewrite(bench.graph, plan)
+        if how.startswith("finetune"):
+            model = _tuned(bench, options, model, plan, float(how.removeprefix("finetune")))
+        else:
+            model = bench.recovered(model, how, plan)
+        _judge(bench, options, line, model, plan, time.perf_counter() - start, chose)
+
+
+def _plan(bench: Bench, options: argparse.Namespace, method: str, level: str) -> Plan:
+    save = {"memory": _share(level)}
+    if method in ("uniform", "random"):
+        name = "random" if method == "random" else options.saliency
+        return allocate(bench.graph, bench.groups, bench.ranking(name), save, "uniform")
+    guidance = bench.guidance(options.saliency)
+    return allocate(
+        bench.graph,
+        bench.groups,
+        bench.ranking(options.saliency),
+        save,
+        method,
+        curves=guidance.curves,
+        measure_loss=guidance.measure_loss if method == "optimal" else None,
+    )
+
+
+def _share(level: str) -> float:
+    return float(level.removesuffix("%")) / 100
+
+
+def _tuned(
+    bench: Bench, options: argparse.Namespace, model: nn.Module, plan: Plan | None, epochs: float
+) -> nn.Module:
+    """After recovery auto, distilled from the dense model: without labels."""
+    model = bench.recovered(model, "auto", plan)
+    if "all" not in bench.kept:
+        recipe = RECIPES[options.recipe]
+        loader = open_data(
+            options.data,
+            split="train",
+            recipe=recipe,
+            workers=options.workers,
+            only=options.eval_data is not None,
+        )
+        memory = read_into_memory(
+            loader, mean=recipe.mean, std=recipe.std, batch=int(TUNING["batch"])
+        )
+        bench.kept["all"] = memory.to(bench.device)
+    data: InMemory = bench.kept["all"]
+    finetune(
+        model,
+        bench.model,
+        data,
+        plan=plan,
+        device=bench.device,
+        epochs=epochs,
+        bf16=bench.device.type == "cuda",
+        seed=options.seed,
+        **TUNING,
+    )
+    return model
+
+
+def _judge(
+    bench: Bench,
+    options: argparse.Namespace,
+    line: dict[str, Any],
+    model: nn.Module,
+    plan: Plan | None,
+    took: float,
+    chose: float,
+) -> None:
+    model = model.eval()
+    right = bench.right(model)
+    removal = {} if plan is None else removal_of(bench.graph, plan)
+    figures = {k: v for k, v in asdict(bench.meter.measure(removal)).items() if v is not None}
+    if line["method"] == MASKS:
+        figures = {"zeroed": _share(line["level"])}
+    analysis = bench.kept.get(f"guidance {line['saliency']} seconds")
+    line |= {
+        "n": len(right),
+        "accuracy": float(right.double().mean()),
+        "right": packed(right),
+        "rate": bench.firing_rate(model),
+        "figures": figures,
+        "recovery_seconds": took,
+        "allocation_seconds": chose,
+        "analysis_seconds": analysis
+        if line["method"] in ("psvit", "primesvt", "optimal")
+        else None,
+        "keep": None if plan is None else _widths(bench, plan),
+        "device": torch.cuda.get_device_name() if bench.device.type == "cuda" else "cpu",
+        "torch": torch.__version__,
+        "seed": options.seed,
+    }
+    append(options.out, line)
+    print(
+        f"{time.strftime('%T')} {line['model']} {line['method']} {line['saliency']} {line['recover']} {line['level']}: "
+        f"{line['accuracy']:.2%} in {took:.1f} s (chosen in {chose:.1f} s)",
+        flush=True,
+    )
+
+
+def _widths(bench: Bench, plan: Plan) -> dict[str, str]:
+    """Channels that stay of each group, for people."""
+    gone = removal_of(bench.graph, plan)
+    return {
+        group.name: f"{group.size - len(gone.get(group.id, ()))}/{group.size}"
+        for group in bench.groups.prunable
+    }
