@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.accuracy.bench import Bench, set_up
 from benchmarks.accuracy.cells import DENSE, append, key_of, packed, read
-from psvit.allocate import allocate
+from psvit.allocate import NEEDS_CURVES, allocate
 from psvit.capture.copying import private_copy
 from psvit.compare.masks import mask_smallest
 from psvit.data import RECIPES, open_data
@@ -28,7 +28,7 @@ TUNING = {"batch": 256, "lr": 1e-3, "held_out": 0.05}
 
 
 def run(options: argparse.Namespace) -> None:
-    """Append what the file lacks. Levels go from the outside in: 50 %, 22.4 % and so on as given."""
+    """Append what the file lacks, level by level in the order given."""
     out: Path = options.out
     bench = set_up(options)
     done = read(out)
@@ -165,20 +165,15 @@ def _judge(
         "figures": figures,
         "recovery_seconds": took,
         "allocation_seconds": chose,
-        "analysis_seconds": analysis
-        if line["method"] in ("psvit", "primesvt", "optimal")
-        else None,
+        "analysis_seconds": analysis if line["method"] in NEEDS_CURVES else None,
         "keep": None if plan is None else _widths(bench, plan),
         "device": torch.cuda.get_device_name() if bench.device.type == "cuda" else "cpu",
         "torch": torch.__version__,
         "seed": options.seed,
     }
     append(options.out, line)
-    print(
-        f"{time.strftime('%T')} {line['model']} {line['method']} {line['saliency']} {line['recover']} {line['level']}: "
-        f"{line['accuracy']:.2%} in {took:.1f} s (chosen in {chose:.1f} s)",
-        flush=True,
-    )
+    said = f"{line['accuracy']:.2%} in {took:.1f} s (chosen in {chose:.1f} s)"
+    print(f"{time.strftime('%T')} {' '.join(key_of(line))}: {said}", flush=True)
 
 
 def _widths(bench: Bench, plan: Plan) -> dict[str, str]:

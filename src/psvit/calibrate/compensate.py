@@ -86,8 +86,8 @@ def refit(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The weight without the columns ``lost`` ``[G, c]``, in its own shape, and the constant.
 
-    Both float64, on the device of the moments; the constant ``[G * O]`` is 0 where none can be absorbed. ``restore``
-    False gives the least-squares solution itself.
+    Both float64, on the device of the moments; the constant ``[G * O]`` is 0 where none can be
+    absorbed. ``restore`` False gives the least-squares solution itself.
     """
     groups = consumer.geometry.groups
     parts = tuple(parts)
