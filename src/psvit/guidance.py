@@ -22,7 +22,7 @@ from psvit.outputs import kl_per_image, predict
 from psvit.records import Curves, Graph, Groups, Removal, Scores
 from psvit.recover import cut
 from psvit.rewrite.zeroing import edits_of, replaced, zeroed
-from psvit.sensitivity import check_accuracy, check_curves, sensitivity
+from psvit.sensitivity import Race, check_accuracy, check_curves, sensitivity
 
 SPIKING_UNITS = frozenset({"sops", "energy"})
 """Units of a budget that firing rates decide."""
@@ -55,6 +55,8 @@ class Guide:
 
     ``data`` yields ``(images, labels)`` or images alone: training data. Curves, firing rates and
     losses are measured on ``n`` images; up to CHECKED (or ``n``) others check a bound on accuracy.
+    Without a bound the curves are a race: ``n`` is what a point may see at most, and all together
+    cost at most a twentieth of CHECKED forwards a point. A bound needs more than a ranking.
     ``curves``: an analysis made before. ``correct``: correct method "optimal" for interaction.
     ``tick`` hears how far the analysis is. ``journal``: a file that keeps finished points of the
     analysis, which goes on from it if it was killed. ``dense``: what smaller models are compensated
@@ -137,6 +139,7 @@ def find_guidance(
             device=guide.device,
             meter=meter,
             compensator=guide.dense,
+            race=None if bounded else Race(images=CHECKED),
         )
     say("choosing how many channels stay")
     drop = loss = None
