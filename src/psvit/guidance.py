@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -18,6 +18,7 @@ from psvit.cost import Meter, observe, prepare
 from psvit.errors import DataError, OptionError
 from psvit.evaluate import drop_limit, paired_drop, right_images
 from psvit.groups import make_plan
+from psvit.latency import with_latency
 from psvit.outputs import kl_per_image, predict
 from psvit.records import Curves, Graph, Groups, Removal, Scores
 from psvit.recover import cut
@@ -26,6 +27,9 @@ from psvit.sensitivity import Race, check_accuracy, check_curves, sensitivity
 
 SPIKING_UNITS = frozenset({"sops", "energy"})
 """Units of a budget that firing rates decide."""
+
+TIME = "latency"
+"""The unit of a budget that this machine decides."""
 
 CHECKED = 1024
 """Images that a bound on accuracy is checked on, if there are so many: where no difference is seen
@@ -102,14 +106,18 @@ def find_guidance(
         check_curves(guide.curves, graph, compensated=guide.dense is not None)
         if bounded and guide.data is None:
             check_accuracy(guide.curves)
+    timed = None
+    if TIME in units:
+        say("looking up how long layers take")
+        timed = with_latency(prepare(graph, groups), graph, groups, device=guide.device, say=say)
     needs_curves = method in NEEDS_CURVES or bounded
     needs_rates = not SPIKING_UNITS.isdisjoint(units)
     if guide.data is None:
         if needs_rates or (needs_curves and guide.curves is None):
             raise OptionError(_without_data(method, needs_rates, bounded))
-        return Guidance(curves=guide.curves)
+        return Guidance(guide.curves, timed)
     if not needs_curves and not needs_rates:
-        return Guidance(curves=guide.curves)
+        return Guidance(guide.curves, timed)
     seen, unseen = _split(guide.data, guide.n, images_needed(guide.n, bounded), guide.seed)
     labelled = all(len(batch) > 1 for batch in seen)
     if bounded and not labelled:
@@ -117,11 +125,13 @@ def find_guidance(
             "a bound on accuracy is asked for, but the data yields images without labels: give "
             "labelled data, or leave the bound out"
         )
-    meter = None
+    meter = timed
     if needs_rates:
         say("measuring firing rates")
         activity = observe(graph, seen, groups, seed=guide.seed, device=guide.device)
-        meter = prepare(graph, groups, activity)
+        meter = replace(
+            prepare(graph, groups, activity), latency=None if timed is None else timed.latency
+        )
     curves = guide.curves
     if needs_curves and curves is None:
         say("pruning each group alone")

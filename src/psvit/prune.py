@@ -28,6 +28,7 @@ from psvit.evaluate import guessing
 from psvit.finetune import Tuned, finetune
 from psvit.groups import find_groups, removal_of
 from psvit.guidance import Guide, Tick, find_guidance, ranking_images
+from psvit.latency import check_latency
 from psvit.records import Curves, Graph, Groups, Result, Scores, Source
 from psvit.recover import (
     COMPENSATED,
@@ -72,11 +73,15 @@ def prune(
     """A physically smaller model that saves at least ``save``, and what it costs.
 
     ``example_inputs``: e.g. images ``[B, C, H, W]`` with B >= 2. ``save``: unit (memory, params,
-    macs, sops, energy) -> what to save, e.g. ``{"memory": 0.224, "params": "300k"}``; see
+    macs, sops, energy, latency) -> what to save, e.g. ``{"memory": 0.224, "params": "300k"}``; see
     ``psvit.allocate``. ``saliency``: if none is named, l2 for method primesvt, else obs with
     recovery obs, lsq or auto, else l1; taylor and rate look at ``n`` images of ``data``, obs at the
     first 1,024.
     ``align``: widths are rounded to multiples of it.
+
+    A budget in latency goes by a table of what layers of several widths take on this machine
+    (``psvit.latency``), measured once and kept in the user's cache folder; what the result really
+    takes is measured beside it (``Result.measured["latency_check"]``).
 
     ``max_drop``: top-1 that may be lost, or ``min_accuracy``: that has to stay; fractions. With
     one of them and no ``save`` the smallest model within it is found. ``data``: training batches
@@ -169,12 +174,18 @@ def prune(
     if guidance.measure_drop is not None:
         measured["bound"] = guidance.measure_drop.evidence(removal)
     meter = guidance.meter or prepare(graph, groups)
+    before, after = meter.measure({}), meter.measure(removal)
+    if meter.latency is not None:
+        say("checking how long it takes")
+        measured["latency_check"] = check_latency(
+            meter.latency, before, after, model, small, device
+        )
     return Result(
         model=small,
         plan=plan_of(small) or plan,
         groups=groups,
-        before=meter.measure({}),
-        after=meter.measure(removal),
+        before=before,
+        after=after,
         settings={
             "saliency": saliency,
             **ranking.settings,

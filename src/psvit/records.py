@@ -311,7 +311,7 @@ class Point:
     its 95 % interval. ``accuracy_drop``: dense minus pruned top-1, in [-1, 1], paired on the same
     images, with its interval; None without labels. ``rate_drift``: mean absolute change of the
     firing rates of neurons. ``potential_drift``: mean absolute change of their inputs' mean.
-    ``saved``: unit (memory, params, macs, sops, energy) -> absolute figure that is saved.
+    ``saved``: unit (memory, params, macs, sops, energy, latency) -> absolute figure that is saved.
     """
 
     tie: int

@@ -128,3 +128,20 @@ def test_more_images_than_there_are(prune, tmp_path):
     line = error_of(prune("--method", "psvit", "--save", "params=30%", "--n", 5000))
     assert "is to use 5,000 images, the data has 1,438: ask for at most 1438" in line
     assert not list(tmp_path.glob("out*"))
+
+
+def test_a_budget_in_latency_is_checked_by_measuring(prune, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("PSVIT_CACHE", str(tmp_path / "cache"))
+    ended = prune("--save", "latency=99.9%", "--input-shape", "1,8,8", data=None)
+    line = error_of(ended, code=3)
+    assert "cannot save 99.90% of latency: at most" in line
+    assert " ms)" in line
+    assert not (tmp_path / "out").exists()
+    reachable = float(line.partition("at most ")[2].partition("%")[0])
+    ended = prune("--save", f"latency={reachable / 2}%", "--input-shape", "1,8,8", data=None)
+    assert ended.code == 0, ended.err
+    assert " ms predicted, " in ended.err
+    check = json.loads((tmp_path / "out" / "metrics.json").read_text())["latency_check"]
+    assert check["saved_predicted"] >= reachable / 200 - 1e-9
+    assert check["measured_ms"] > 0
+    assert " ms predicted, " in (tmp_path / "out" / "report.html").read_text()

@@ -73,7 +73,7 @@ def check_reachable(
 ) -> None:
     """Raise BudgetError for a budget that removing all that can go misses.
 
-    Budgets in sops and energy, which need firing rates, are left for ``allocate``.
+    Budgets in sops, energy and latency, which need measurements, are left for ``allocate``.
     """
     known = {unit: budget for unit, budget in save.items() if unit in COUNTS}
     problem = pose(graph, groups, scores, known, align)
@@ -98,9 +98,10 @@ def allocate(
 ) -> Plan:
     """The plan that saves at least ``save`` of each unit, by at most one step more.
 
-    ``save``: unit (memory, params, macs, sops, energy) -> what to save: a fraction in (0, 1), or
-    text, "22.4%" or an amount such as "1.2MB", "300k", "5M", "20uJ". ``method``: a key of
-    ``METHODS``. ``align``: widths stay multiples of it; see ``psvit.allocate.ladders``.
+    ``save``: unit (memory, params, macs, sops, energy, latency) -> what to save: a fraction in
+    (0, 1), or text, "22.4%" or an amount such as "1.2MB", "300k", "5M", "20uJ", "3ms".
+    ``method``: a key of ``METHODS``. ``align``: widths stay multiples of it; see
+    ``psvit.allocate.ladders``.
     ``min_keep``: channels that stay in each cell. A *step* is one channel a cell in every group
     of one tie, or with ``align`` the fewest that lead to the next aligned width.
 
@@ -111,7 +112,8 @@ def allocate(
     it the prediction decides; see ``psvit.allocate.bounds``.
     ``measure_loss(removal)`` measures a loss: with it method "optimal" starts from the best plan of
     all methods, and corrects it for interaction.
-    ``meter``: one prepared with firing rates, which budgets in sops and energy need.
+    ``meter``: one prepared with firing rates, which budgets in sops and energy
+    need, or with times (``psvit.latency``), which one in latency needs.
 
     Raises OptionError for an option that means nothing or lacks what it needs, for scores that
     do not fit the groups or curves of another model; BudgetError (with what is reachable) if no

@@ -1,6 +1,7 @@
 """Budgets as people write them: a share of what there is, or an amount with its unit.
 
     memory=22.4%   memory=0.224   memory=1.2MB   params=300k   macs=5M   sops=1.5G   energy=20uJ
+    latency=30%    latency=3ms
 
 All of them say what to *save*, not what is left.
 """
@@ -21,8 +22,10 @@ UNITS: Mapping[str, Callable[[Figures], float | None]] = {
     "macs": lambda figures: figures.macs,
     "sops": lambda figures: figures.sops,
     "energy": lambda figures: figures.energy_pj,
+    "latency": lambda figures: figures.latency_ms,
 }
-"""Unit of a budget -> its figure: bytes, numbers, numbers of one image, pJ of one image."""
+"""Unit of a budget -> its figure: bytes, numbers, numbers of one image, pJ of one image, ms of a
+forward."""
 
 _COUNT = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _BYTES = {
@@ -30,6 +33,7 @@ _BYTES = {
     **{f"{p}B": f for p, f in {**_COUNT, "K": 1e3}.items()},
     **{f"{p}iB": 1024.0**i for i, p in enumerate("KMGT", start=1)},
 }
+_TIME = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 _ENERGY = {"pJ": 1.0, "nJ": 1e3, "uJ": 1e6, "µJ": 1e6, "mJ": 1e9, "J": 1e12}
 SUFFIXES: Mapping[str, Mapping[str, float]] = {
     "memory": _BYTES,
@@ -37,10 +41,14 @@ SUFFIXES: Mapping[str, Mapping[str, float]] = {
     "macs": _COUNT,
     "sops": _COUNT,
     "energy": _ENERGY,
+    "latency": _TIME,
 }
 """Unit of a budget -> what may follow an amount of it -> its factor."""
 
-_EXAMPLES = {"memory": "1.2MB", "params": "300k", "macs": "5M", "sops": "5M", "energy": "20uJ"}
+_EXAMPLES = {
+    "memory": "1.2MB", "params": "300k", "macs": "5M", "sops": "5M", "energy": "20uJ",
+    "latency": "3ms",
+}  # fmt: skip
 _NUMBER = re.compile(r"\s*(?P<number>[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?)\s*(?P<tail>\S*)\s*")
 
 

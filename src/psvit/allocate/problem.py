@@ -65,8 +65,15 @@ class Problem:
                 left = f"; {count} group{'s have' if count > 1 else ' has'} no aligned width"
                 raise BudgetError(
                     f"cannot save {goal:.2%} of {unit}: at most {floor_percent(saved[unit])} is "
-                    f"reachable with these groups{left if count else ''}; ask for less"
+                    f"reachable with these groups{self._in_ms(unit, saved[unit])}"
+                    f"{left if count else ''}; ask for less"
                 )
+
+    def _in_ms(self, unit: str, share: float) -> str:
+        whole = self.before.latency_ms
+        if unit != "latency" or whole is None:
+            return ""
+        return f" ({share * whole:.3g} of {whole:.3g} ms)"
 
     def known_losses(self, why: str) -> Losses:
         """The losses. Raises OptionError, naming who asked, if no analysis was given."""
@@ -94,7 +101,8 @@ def pose(
 ) -> Problem:
     """Read everything that a method needs, once. Raises OptionError as ``allocate`` does.
 
-    ``meter``: one that was prepared with firing rates, for budgets in sops or energy.
+    ``meter``: one that was prepared with firing rates, for budgets in sops or energy,
+    or with times (``psvit.latency``), for one in latency.
     """
     budgets = read_budgets(goals)
     ladders = build_ladders(graph, groups, align, min_keep)
@@ -111,6 +119,11 @@ def pose(
 
 def _fraction(unit: str, budget: Budget, before: Figures) -> float:
     whole = UNITS[unit](before)
+    if whole is None and unit == "latency":
+        raise OptionError(
+            "a budget in latency needs times measured on this machine: give a meter made by "
+            "psvit.latency.with_latency"
+        )
     if whole is None:
         raise OptionError(
             f"a budget in {unit} needs the firing rates of the model: give data to measure them on"
@@ -119,10 +132,14 @@ def _fraction(unit: str, budget: Budget, before: Figures) -> float:
         return budget.fraction
     if budget.figure >= whole:
         raise BudgetError(
-            f"cannot save {budget.text} of {unit}: the whole model has {whole:,.0f} "
-            f"({budget.text} is {budget.figure:,.0f}); ask for less"
+            f"cannot save {budget.text} of {unit}: the whole model has {_number(whole)} "
+            f"({budget.text} is {_number(budget.figure)}); ask for less"
         )
     return budget.figure / whole
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _check_same_model(graph: Graph, curves: Curves) -> None:

@@ -71,8 +71,8 @@ def prune(
         typer.Option(
             "--save",
             metavar="UNIT=AMOUNT",
-            help="What to save of memory, params, macs, sops or energy, a share or an amount: "
-            "memory=22.4%, params=300k; may be repeated.",
+            help="What to save of memory, params, macs, sops, energy or latency, a share or an "
+            "amount: memory=22.4%, params=300k, latency=30%; may be repeated.",
         ),
     ] = None,
     max_drop: MaxDrop = None,

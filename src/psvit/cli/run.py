@@ -36,7 +36,13 @@ from psvit.recover import TRAINED
 from psvit.report.page import render
 from psvit.report.rebuild import report_data
 from psvit.report.tables import figures_table, recovery_table, widths_table
-from psvit.report.units import bytes_text, percent_text, plural, points_text
+from psvit.report.units import (
+    bytes_text,
+    latency_check_text,
+    percent_text,
+    plural,
+    points_text,
+)
 from psvit.sensitivity import curves_to_csv, curves_to_json
 from psvit.train import Status, status_text
 
@@ -251,6 +257,9 @@ def _print(result: Result, out: Path) -> None:
             f"the bound: {points_text(bound['accuracy_lost'])} lost on {bound['n']:,} training "
             f"images, with 95 % confidence at most {points_text(bound['at_most'])}"
         )
+    check = result.measured.get("latency_check")
+    if check is not None:
+        say(latency_check_text(check))
     silent = result.settings.get("never_fired")
     if silent:
         say(f"{plural(silent, 'channel')} never fired on the images that channels were ranked on")

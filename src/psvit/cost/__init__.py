@@ -16,6 +16,11 @@ A new unit is a function in a file of its own and a field of ``Figures``.
 
 from psvit.cost.energy import energy_pj as energy_pj
 from psvit.cost.energy import layer_energy_pj as layer_energy_pj
+from psvit.cost.latency import Latency as Latency
+from psvit.cost.latency import LatencyTable as LatencyTable
+from psvit.cost.latency import TimedNode as TimedNode
+from psvit.cost.latency import list_nodes as list_nodes
+from psvit.cost.latency import make_latency as make_latency
 from psvit.cost.macs import MAC_RULES as MAC_RULES
 from psvit.cost.macs import uncounted as uncounted
 from psvit.cost.measure import Meter as Meter

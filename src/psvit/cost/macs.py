@@ -24,8 +24,8 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from psvit.cost.einsum import einsum_macs
 from psvit.cost.tensors import Shape, Tensors
-from psvit.groups import dead_lanes, kept_shape
-from psvit.records import Field, Graph, IntArray, Labels
+from psvit.groups import kept_shape
+from psvit.records import Field, Graph, Labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,12 +171,10 @@ class Operation:
 
 def count_macs(
     operations: tuple[Operation, ...],
-    labels: Labels,
     shapes: Mapping[str, Shape],
-    gone: IntArray,
+    dead: NDArray[np.bool_] | None,
 ) -> int:
-    """MACs of one image. ``shapes``: of the parameters left, ``gone``: ids of lost channels."""
-    dead = dead_lanes(labels, gone.tolist()) if len(gone) else None
+    """MACs of one image. ``shapes``: of the parameters left, ``dead``: which lanes are gone."""
     per_divisor: dict[int, int] = {}
     for operation in operations:
         macs = operation.count(shapes, dead)

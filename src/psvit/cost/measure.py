@@ -9,10 +9,12 @@ import numpy as np
 
 from psvit.cost.bytes import count_bytes
 from psvit.cost.energy import energy_pj
+from psvit.cost.latency import Latency
 from psvit.cost.macs import Operation, count_macs, list_operations
 from psvit.cost.params import count_params
 from psvit.cost.sops import Activity
-from psvit.cost.tensors import Tensors, check_removal, list_tensors
+from psvit.cost.tensors import Shape, Tensors, check_removal, list_tensors
+from psvit.cost.terms import BoolArray
 from psvit.groups import dead_lanes
 from psvit.records import Figures, Graph, Groups, IntArray, Removal
 
@@ -26,26 +28,32 @@ class Meter:
     operations: tuple[Operation, ...]
     channels: Mapping[int, IntArray]
     activity: Activity | None = None
+    latency: Latency | None = None
 
     def measure(self, removal: Removal) -> Figures:
         """Cost of what is left after ``removal``; see ``measure``."""
-        removed = check_removal(self.groups, removal)
-        shapes = self.tensors.shapes(removed)
-        gone = np.concatenate(
-            [np.zeros(0, dtype=np.int64), *(self.channels[g][c] for g, c in removed.items())]
-        )
+        shapes, dead = self.left(removal)
         sops, energy = None, None
         if self.activity is not None:
-            dead = dead_lanes(self.groups.labels, gone.tolist()) if len(gone) else None
             sops = self.activity.sops(shapes, dead)
             energy = energy_pj(self.activity.macs(shapes, dead), sops)
         return Figures(
             memory_bytes=count_bytes(self.tensors, shapes),
             params=count_params(self.tensors, shapes),
-            macs=count_macs(self.operations, self.groups.labels, shapes, gone),
+            macs=count_macs(self.operations, shapes, dead),
             sops=sops,
             energy_pj=energy,
+            latency_ms=None if self.latency is None else self.latency.predict_ms(shapes, dead),
         )
+
+    def left(self, removal: Removal) -> tuple[dict[str, Shape], BoolArray | None]:
+        """The shapes that parameters and buffers have left, and which lanes are dead, if any."""
+        removed = check_removal(self.groups, removal)
+        gone = np.concatenate(
+            [np.zeros(0, dtype=np.int64), *(self.channels[g][c] for g, c in removed.items())]
+        )
+        dead = dead_lanes(self.groups.labels, gone.tolist()) if len(gone) else None
+        return self.tensors.shapes(removed), dead
 
 
 def prepare(graph: Graph, groups: Groups, activity: Activity | None = None) -> Meter:

@@ -21,7 +21,7 @@ from psvit.report.data import BudgetStep, GroupRow, Rate, ReportData, Trial
 from psvit.report.finetuning import finetuning_facts
 from psvit.report.page import render
 from psvit.report.predict import loss_unit, predicted_loss
-from psvit.report.units import plural
+from psvit.report.units import latency_check_text, plural
 from psvit.sensitivity import read_curves
 
 
@@ -232,6 +232,7 @@ def _facts(
         "channels that never fired": settings.get("never_fired"),
         "recovery": settings.get("recover"),
         "widths": _aligned(settings),
+        "latency budget": _checked(metrics.get("latency_check")),
         **finetuning_facts(metrics.get("finetune", {})),
         "seed": settings.get("seed"),
         "data": settings.get("data"),
@@ -244,6 +245,11 @@ def _facts(
         f"sha256 of {PLAN}": _sha256(out / PLAN),
     }
     return tuple((key, str(value)) for key, value in facts.items() if value not in (None, ""))
+
+
+def _checked(check: Mapping[str, Any] | None) -> str | None:
+    """What a budget in latency was predicted and measured to leave."""
+    return None if check is None else latency_check_text(check).partition(": ")[2]
 
 
 def _amount(amount: float | str | None) -> str | None:

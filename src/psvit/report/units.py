@@ -5,6 +5,9 @@ Decimal prefixes throughout: 1 kB is 1,000 bytes, 1 M MACs is 1,000,000.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 def bytes_text(count: int) -> str:
     """`1234567` -> `1.23 MB`."""
@@ -60,3 +63,15 @@ def points_text(fraction: float, *, signed: bool = False) -> str:
     """A difference of two percentages: `0.487` -> `48.7 points`."""
     number = f"{100 * fraction:+.1f}" if signed else f"{100 * fraction:.1f}"
     return f"{number} point{'' if number.lstrip('+-') == '1.0' else 's'}"
+
+
+def latency_check_text(check: Mapping[str, Any]) -> str:
+    """What a forward was predicted to take, beside what it takes."""
+    wanted, got = check["predicted_ms"], check["measured_ms"]
+    before = f"{check['dense_predicted_ms']:.3g} and {check['dense_measured_ms']:.3g} ms"
+    how = f"fastest of {check['runs']} forwards, batch {check['batch']}"
+    off = f"{100 * check['error']:+.0f} %"
+    return (
+        f"latency: {wanted:.3g} ms predicted, {got:.3g} ms measured ({off}); "
+        f"the unpruned model {before} ({how}, {check['machine']['name']})"
+    )

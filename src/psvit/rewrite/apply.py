@@ -23,6 +23,14 @@ def rewrite(graph: Graph, plan: Plan) -> nn.Module:
     reads it from an attribute. An empty plan gives an equal model.
     Raises PlanError if the plan does not fit the graph.
     """
+    return RecordedModel(*resized(graph, plan)).eval()
+
+
+def resized(graph: Graph, plan: Plan) -> tuple[nn.Module, dict[Mode, fx.Graph]]:
+    """What ``rewrite`` makes a module of: the smaller layers, and the forwards over them.
+
+    Nodes of the forwards have the names of the original's. Raises as ``rewrite`` does.
+    """
     removed = removed_channels(graph, plan)
     labels = find_groups(graph).labels
     dead = dead_lanes(labels, removed)
@@ -33,7 +41,7 @@ def rewrite(graph: Graph, plan: Plan) -> nn.Module:
     }
     for mode, forward in graph.forwards.items():
         _update_norms(root, forward, labels, mode, dead)
-    return RecordedModel(root, forwards).eval()
+    return root, forwards
 
 
 def _update_norms(

@@ -84,7 +84,7 @@ class Resizer:
 
     def emit(self, node: fx.Node, args: Any, kwargs: Any) -> fx.Node:
         """The same operation with other arguments."""
-        new = self.graph.create_node(node.op, node.target, tuple(args), dict(kwargs))
+        new = self.graph.create_node(node.op, node.target, tuple(args), dict(kwargs), node.name)
         new.meta = dict(node.meta)
         return new
 

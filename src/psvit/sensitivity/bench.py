@@ -40,6 +40,7 @@ SAVED: Mapping[str, Callable[[Figures], float | None]] = {
     "macs": lambda figures: figures.macs,
     "sops": lambda figures: figures.sops,
     "energy": lambda figures: figures.energy_pj,
+    "latency": lambda figures: figures.latency_ms,
 }
 """Units of what is saved; one that the cost model does not measure is left out."""
 
