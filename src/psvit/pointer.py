@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import nn
 
-from psvit.compat import StandIns, import_file, legacy_imports
+from psvit.compat import StandIns, import_file, is_user_file, legacy_imports
 from psvit.errors import ModelError, PsvitError
 
 SHOWN = 8
@@ -61,7 +61,8 @@ def said(error: BaseException) -> str:
         text = lines[-1]  # of a DataLoader's worker process, which sends its traceback as text
     frames = traceback.extract_tb(error.__traceback__)
     own = str(Path(__file__).parent)
-    user = [f for f in frames if own not in f.filename and "importlib" not in f.filename]
+    outside = [f for f in frames if own not in f.filename and "importlib" not in f.filename]
+    user = [f for f in outside if is_user_file(f.filename)] or outside
     return f"{text} ({Path(user[-1].filename).name}:{user[-1].lineno})" if user else text
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import Any
 
 from psvit.models.registry import MODELS
+from psvit.places import without_place
 from psvit.records import Figures, Plan
 
 PLACEHOLDER = "USER/NAME"
@@ -39,7 +39,7 @@ def card_text(plan: Plan, metrics: Mapping[str, Any]) -> str:
     settings = metrics.get("settings") or {}
     before, after = _figures(metrics.get("before")), _figures(metrics.get("after"))
     name = str(settings.get("model") or (plan.source.factory if plan.source else "a model"))
-    name = _without_place(name)
+    name = without_place(name)
     parts = [
         _front_matter(name, after, settings),
         f"# {name}, pruned",
@@ -68,7 +68,7 @@ def _front_matter(name: str, after: Figures | None, settings: Mapping[str, Any])
     lines += [f"- {tag}" for tag in _TAGS]
     data = settings.get("eval_data") or settings.get("data")
     if data is not None and after is not None and after.accuracy is not None:
-        where = json.dumps(_without_place(str(data)))
+        where = json.dumps(without_place(str(data)))
         lines += [
             "model-index:",
             f"- name: {json.dumps(f'{name}, pruned')}",
@@ -108,7 +108,7 @@ def _use(plan: Plan) -> str:
         call, need = f'psvit.load("hub:{PLACEHOLDER}")', ""
     else:
         call = f'psvit.load("hub:{PLACEHOLDER}", model=original)'
-        built = "" if factory is None else f", as `{_without_place(factory)}` builds it"
+        built = "" if factory is None else f", as `{without_place(factory)}` builds it"
         need = f"\n\n`original` is an instance of the model that was pruned{built}; any weights do."
     shape = list(plan.inputs[0].shape) if plan.inputs else []
     return (
@@ -137,8 +137,3 @@ def _made(settings: Mapping[str, Any]) -> str:
         "versions": ", ".join(f"{k} {v}" for k, v in versions.items()) or None,
     }
     return "\n".join(f"- {key}: `{value}`" for key, value in told.items() if value is not None)
-
-
-def _without_place(text: str) -> str:
-    """`folder:/home/me/cats` -> `folder:cats`, `/home/me/net.py:make` -> `net.py:make`."""
-    return ":".join(PurePath(part).name or part for part in text.split(":"))

@@ -160,10 +160,24 @@ def _call(factory: Callable[..., Any], arguments: Mapping[str, Any], spec: str) 
     except ModuleNotFoundError:
         raise  # legacy_imports says how to get what a user's file needs
     except (Exception, SystemExit) as error:
-        raise ModelError(f"{spec} raises {said(error)}") from error
+        raise ModelError(f"{spec} raises {said(error)}{_of_a_download(error)}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"{spec} returns {type(model).__name__}, expected an nn.Module")
     return model
+
+
+_NETWORK = ("http", "httpx", "huggingface_hub", "requests", "urllib", "urllib3")
+
+
+def _of_a_download(error: BaseException) -> str:
+    """What to do if the code tried to fetch something and could not."""
+    fetching = type(error).__module__.partition(".")[0] in _NETWORK
+    if not fetching and not isinstance(error, ConnectionError | TimeoutError):
+        return ""
+    return (
+        ": it downloads; switch that off, such as with --model-arg pretrained=False, and give the "
+        "weights as --checkpoint FILE"
+    )
 
 
 def _check_arguments(factory: Callable[..., Any], arguments: Mapping[str, Any], spec: str) -> None:

@@ -20,6 +20,7 @@ from psvit.data import RECIPES, Recipe, open_data
 from psvit.errors import DataError, OptionError
 from psvit.evaluate import Accuracy, accuracy
 from psvit.models import build, find_entry
+from psvit.places import without_place
 from psvit.train.batches import InMemory, read_into_memory
 from psvit.train.checkpoint import write_atomically
 from psvit.train.config import TrainConfig
@@ -106,7 +107,7 @@ def train_reference(
         "model": run.name,
         "arguments": dict(run.arguments),
         "command": command,
-        "data": _without_place(run.data),
+        "data": without_place(run.data),
         "recipe": recipe.to_dict(),
         "config": run.config.to_dict(),
         "train_images": len(data),
@@ -167,9 +168,3 @@ def _device_name(device: str) -> str:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return platform.machine()
-
-
-def _without_place(spec: str) -> str:
-    """A data spec without the folders of this machine."""
-    kind, colon, place = spec.partition(":")
-    return f"{kind}:{Path(place).name}" if colon else spec
