@@ -62,7 +62,8 @@ def test_the_empty_plan_is_the_identity(name: str) -> None:
     assert list(before) == list(after)
     assert all(torch.equal(before[key], after[key]) for key in before)
     twin = zeroed(it.graph, plan)
-    assert error(same, twin, it.case) == 0.0
+    # not 0: BLAS may add up in another order where weights lie at other addresses
+    assert error(same, twin, it.case) < 1e-14
     for batch in BATCHES:
         inputs = it.case.inputs(batch)
         assert distance(run(it.model, inputs), run(psvit.rewrite(it.graph, plan), inputs)) == 0.0
