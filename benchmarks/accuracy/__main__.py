@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.accuracy.run import run
+from benchmarks.accuracy.table import write
 
 LEVELS = "22.4%,50%,40%,26.7%,10%,65%,80%"
 
@@ -43,6 +44,9 @@ def main() -> None:
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("-o", "--out", type=Path, required=True)
     one.set_defaults(do=_run)
+    table = commands.add_parser("table", allow_abbrev=False)
+    table.add_argument("files", type=Path, nargs="+")
+    table.set_defaults(do=lambda options: write(options.files))
     options = parser.parse_args()
     options.do(options)
 
