@@ -123,6 +123,34 @@ def test_a_dense_model_gets_new_statistics_alone(net: Ready, images: list[Tensor
         assert torch.equal(one.state_dict()[name], value)
 
 
+def test_good_statistics_are_left_alone_and_stale_ones_are_not(
+    net: Ready, images: list[Tensor]
+) -> None:
+    draw = torch.Generator().manual_seed(6)
+    many = list(torch.rand(60, 40, 2, 6, 6, generator=draw, dtype=torch.float64))
+    good = private_copy(net.model)
+    reestimate(good, many)  # of the same distribution, and of far more images
+    graph = psvit.capture(good, images[0][:2])
+    groups = psvit.find_groups(graph)
+    plan = make_plan(graph, groups, {net.group("first.0.weight:0").id: [1, 4]})
+    small = rewrite(graph, plan)
+    none = float(
+        kl_per_image(*(predict(m, [(images[3],)]) for m in (private_copy(good), small))).mean()
+    )
+    record = auto(small, images, Origin(graph, groups, plan))
+    assert record.stale is False
+    assert record.steps[0].kl_before == pytest.approx(none, rel=1e-9)
+    before = {name: value.clone() for name, value in good.state_dict().items()}
+    assert auto(good, images, None).images == 0
+    assert all(torch.equal(value, before[name]) for name, value in good.state_dict().items())
+
+    for module in good.modules():  # now they are of images that were twice as bright
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            module.running_mean.mul_(2)
+    assert auto(private_copy(good), images, None).images == 120
+
+
 def test_pruning_tells_of_the_steps_and_of_a_model_that_guesses(
     net: Ready, images: list[Tensor], tmp_path: Path
 ) -> None:

@@ -2,8 +2,14 @@
 
 A fit to calibration images may chase their noise, and batch-norm statistics of few images may be
 worse than stale ones. So a quarter of the images is held out, and a step is kept only if it brings
-the model's outputs there nearer to the dense model's: by the mean KL divergence from the dense
-model after batch-norm re-estimation, which is the control of a fair comparison as well.
+the model's outputs there nearer to the dense model's, by the mean KL divergence.
+
+Which dense model: as it is, or after batch-norm re-estimation? Statistics that lag behind the
+weights cost it accuracy, but good ones, of a whole training set, are better than new ones of a
+thousand images. Without labels the two are told apart by what chance does (ours): statistics of
+either half of the images differ by chance alone, and so move the outputs. If re-estimation on all
+of them moves the dense model's outputs by more, its statistics are stale, and the dense model
+after re-estimation is the teacher and the control. Else it is the dense model as it is.
 """
 
 from __future__ import annotations
@@ -77,13 +83,15 @@ def auto(
     First bn, then each of ``steps``, alone and followed by bn; the better of both is kept if the
     held-out KL divergence is below the least so far. ``images``: batches ``[B, C, H, W]``, of which
     the last quarter is held out. Without an origin the model is a dense one, and its statistics
-    are re-estimated. A step that the model does not allow is left out with a note. Raises
-    DataError for fewer than two images, or images that are not finite.
+    are re-estimated if they are stale. A step that the model does not allow is left out with a
+    note. Raises DataError for fewer than two images, or images that are not finite.
     """
     has_norms = any(isinstance(m, _BatchNorm) and m.track_running_stats for m in model.modules())
     fitted, held = split(images)
     if origin is None:
-        return Record(reestimate(model, fitted) if has_norms else 0)
+        if not has_norms or not _Teacher.of(model, fitted, held).stale:
+            return Record(0)
+        return Record(_reestimated(model, fitted))
     trial = _Trial.of(model, origin, fitted, held, has_norms)
     best = _State(trial.kl({}, bn=False))
     tried: list[Tried] = []
@@ -106,7 +114,8 @@ def auto(
     return Record(
         images=sum(len(batch) for batch in fitted),
         held_out=sum(len(batch) for batch in held),
-        kl_dense=trial.kl_dense,
+        kl_dense=trial.teacher.moved,
+        stale=trial.teacher.stale,
         steps=tuple(tried),
         notes=tuple(notes),
     )
@@ -140,6 +149,64 @@ class _State:
 
 
 @dataclass(frozen=True, eq=False)
+class _Teacher:
+    """What the dense model says on held-out images, as log-probabilities ``[N, K]``.
+
+    ``moved``: KL divergence, in nats an image, between the dense model after re-estimation and as
+    it is; ``chance``: between re-estimations on either half of the images. Both 0 without norms.
+    """
+
+    logs: torch.Tensor
+    moved: float = 0.0
+    chance: float = 0.0
+
+    @property
+    def stale(self) -> bool:
+        """Whether statistics differ from those of the images by more than chance."""
+        return self.moved > self.chance
+
+    @staticmethod
+    def of(
+        dense: nn.Module,
+        fitted: Sequence[torch.Tensor],
+        held: Sequence[torch.Tensor],
+        device: str | torch.device | None = None,
+    ) -> _Teacher:
+        """The better of both dense models; ``dense`` is as before afterwards."""
+        place = device or next(dense.parameters()).device
+        pairs = [(batch,) for batch in held]
+        before = {name: value.clone() for name, value in dense.state_dict().items()}
+        as_it_is = predict(dense, pairs, place)
+
+        def after(images: Sequence[torch.Tensor]) -> torch.Tensor:
+            _reestimated(dense, images)
+            return predict(dense, pairs, place)
+
+        try:
+            whole = after(fitted)
+            halves = [after(half) for half in _halves(fitted)]
+        finally:
+            dense.load_state_dict(before)
+        moved = float(kl_per_image(whole, as_it_is).mean())
+        chance = float(kl_per_image(*halves).mean())
+        return _Teacher(whole if moved > chance else as_it_is, moved, chance)
+
+
+def _halves(images: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Batches in two parts, of about as many images."""
+    if len(images) == 1:
+        middle = len(images[0]) // 2
+        return [images[0][:middle]], [images[0][middle:]]
+    middle = len(images) // 2
+    return list(images[:middle]), list(images[middle:])
+
+
+def _reestimated(model: nn.Module, images: Sequence[torch.Tensor]) -> int:
+    home = next(model.parameters()).device
+    return reestimate(model, [batch.to(home) for batch in images])
+
+
+@dataclass(frozen=True, eq=False)
 class _Trial:
     """A cut model that weights are tried on. ``before``: its tensors as they were."""
 
@@ -148,8 +215,7 @@ class _Trial:
     fitted: Sequence[torch.Tensor]
     held: Sequence[torch.Tensor]
     before: Mapping[str, torch.Tensor]
-    dense: torch.Tensor
-    kl_dense: float
+    teacher: _Teacher
 
     @staticmethod
     def of(
@@ -160,27 +226,25 @@ class _Trial:
         has_norms: bool,
     ) -> _Trial:
         whole = rewrite(origin.graph, make_plan(origin.graph, origin.groups, {}))
-        as_it_is = dense = _predict(whole, held, origin)
-        if has_norms:
-            reestimate(whole, [batch.to(origin.device) for batch in fitted])
-            dense = _predict(whole, held, origin)
-        stale = float(kl_per_image(dense, as_it_is).mean())
+        if has_norms and sum(len(batch) for batch in fitted) > 1:
+            teacher = _Teacher.of(whole, fitted, held, origin.device)
+        else:
+            teacher = _Teacher(_predict(whole, held, origin))
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        return _Trial(model, origin, fitted, held, before, dense, stale)
+        return _Trial(model, origin, fitted, held, before, teacher)
 
     def settle(self, values: Mapping[str, torch.Tensor], *, bn: bool) -> None:
         """Put these weights into the model as it was, and take statistics again."""
         self.model.load_state_dict(dict(self.before))
         self.origin.put(self.model, values)
         if bn:
-            home = next(self.model.parameters()).device
-            reestimate(self.model, [batch.to(home) for batch in self.fitted])
+            _reestimated(self.model, self.fitted)
 
     def kl(self, values: Mapping[str, torch.Tensor], *, bn: bool) -> float:
         """The held-out KL divergence of the model with these weights."""
         self.settle(values, bn=bn)
         got = _predict(self.model, self.held, self.origin)
-        return float(kl_per_image(self.dense, got).mean())
+        return float(kl_per_image(self.teacher.logs, got).mean())
 
 
 def _predict(model: nn.Module, held: Sequence[torch.Tensor], origin: Origin) -> torch.Tensor:
