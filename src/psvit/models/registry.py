@@ -233,7 +233,8 @@ def _load(model: nn.Module, path: Path) -> None:
     try:
         model.load_state_dict(load_file(path))
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        lines = [line.strip() for line in str(error).splitlines()]
+        reason = next((line for line in lines[1:] if line), lines[0])[:200]
         raise CheckpointError(
             f"{path.name} does not fit the model ({reason}): "
             "build it with the factory's own arguments, or without weights"
