@@ -46,6 +46,6 @@ $(BIN)/python:
 # torch. Its neurons, layers and models import only h5py, loguru and tqdm besides torch and numpy.
 .venv/.done: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "setting up .venv (the first time this takes some minutes)"
-	@$(PIP) install -c constraints.txt -e '.[digits,data,einops,finetune,hub,datasets,onnx,dev]' h5py loguru tqdm
+	@$(PIP) install -c constraints.txt -e '.[digits,data,einops,finetune,hub,datasets,openvino,dev]' h5py loguru tqdm
 	@$(PIP) install -c constraints.txt --no-deps spikingjelly
 	@touch $@

@@ -61,13 +61,13 @@ def test_a_file_that_exists_is_replaced_by_force_alone(run, net, exported):
     ("options", "message"),
     [
         (["--format", "tflite"], "no format is called 'tflite'"),
-        (["--format", "pt2", "--weights", "int8"], "go with format onnx alone"),
         (["--n", 0], "--n is 0"),
-        (["--format", "pt2"], "give --input-shape"),
+        (["--format", "pt2"], "whose files end in .pt2"),
+        ([], "give --input-shape"),
     ],
 )
 def test_bad_input(run, net, tmp_path, options, message):
-    ended = run("export", net, *options, "-o", tmp_path / "out")
+    ended = run("export", net, *options, "-o", tmp_path / "out.onnx")
     assert ended.code == 2
     assert message in ended.err
     assert ended.err.count("\n") == 1

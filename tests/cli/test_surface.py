@@ -21,6 +21,10 @@ SURFACE = {
         *MODEL, *(o for o in DATA if o not in ("--limit", "--batch-size", "--workers", "--device")),
         "-o/--out", "--format", "--weights", "--n", "--input-shape", "--seed", "--force", "--json",
     ],
+    "bench": [
+        "OUT", "--runtimes", "--batch-size", "--dtype", "--seconds", "--threads", "--device",
+        "--json",
+    ],
     "report": ["OUT", "--compare", "--json"],
     "sensitivity": [
         *MODEL, *(option for option in DATA if option != "--limit"), "-o/--out", "--grid", "--n",

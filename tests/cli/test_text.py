@@ -22,7 +22,7 @@ from psvit.report.units import bytes_text, change_text, count_text, plural, seco
 
 COMMANDS = (
     "demo", "models", "inspect", "prune", "sensitivity", "compare", "finetune", "evaluate",
-    "export", "report",
+    "export", "bench", "report",
 )  # fmt: skip
 
 

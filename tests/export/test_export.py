@@ -93,7 +93,19 @@ def test_the_program_is_the_model_bit_for_bit_at_any_batch_size() -> None:
         assert torch.equal(program(x), program(x))
 
 
-@pytest.mark.parametrize("name", ["onnx_file", "pt2_file"])
+@pytest.fixture(scope="module")
+def openvino_file(folder: Path) -> Export:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed: psvit[openvino]")
+    return psvit.export(model(), images(2), folder / "net.xml", "openvino", n=30)
+
+
+@pytest.fixture(scope="module")
+def executorch_file(folder: Path) -> Export:
+    pytest.importorskip("executorch", reason="ExecuTorch is not installed: psvit[executorch]")
+    return psvit.export(model(), images(2), folder / "net.pte", "executorch", n=30)
+
+
+@pytest.mark.parametrize("name", ["onnx_file", "pt2_file", "openvino_file", "executorch_file"])
 def test_a_file_gives_the_logits_of_the_model(name: str, request: pytest.FixtureRequest) -> None:
     made = request.getfixturevalue(name)
     loaded = open_export(made.path)
@@ -117,7 +129,8 @@ def test_the_json_beside_a_file_tells_what_was_compared(onnx_file: Export) -> No
     assert told["input"]["shape"] == ["batch", 2, 6, 6]
     assert {p.name for p in onnx_file.path.parent.iterdir()} <= {
         *("net.onnx", "net.onnx.json", "net.pt2", "net.pt2.json"),
-        *("small.onnx", "small.onnx.json"),
+        *("small.onnx", "small.onnx.json", "net.pte", "net.pte.json"),
+        *("net.xml", "net.bin", "net.xml.json"),
     }
 
 
@@ -225,7 +238,12 @@ def test_what_cannot_be_exported_is_named_and_nothing_is_left(
     [
         ({"format": "tflite"}, OptionError, "no format is called 'tflite': expected one of onnx"),
         ({"weights": "int4"}, OptionError, "weights 'int4': expected one of float32, int8"),
-        ({"format": "pt2", "weights": "int8"}, OptionError, "go with format onnx alone"),
+        ({"format": "pt2"}, OptionError, "files end in .pt2: name it so"),
+        (
+            {"format": "pt2", "path": "a.pt2", "weights": "int8"},
+            OptionError,
+            "go with format onnx alone",
+        ),
         ({"example_inputs": torch.rand(1, 2, 6, 6)}, ModelError, "expected two images or more"),
         ({"path": "missing/net.onnx"}, OutputError, "missing is not a folder"),
         ({"path": "."}, OutputError, "is a folder"),
@@ -253,7 +271,7 @@ def test_without_the_package_the_extra_is_named(
         psvit.export(model(), images(2), tmp_path / "net.onnx")
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2", ".xml"])
 def test_a_damaged_file_is_said_to_be_one(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"net{suffix}"
     path.write_bytes(b"nothing of the kind" * 50)

@@ -9,6 +9,7 @@ A folder that psvit wrote holds
     config.json         what the model is, for the Hub
     report.html         all of it as a page, where a command wrote the folder
     finetune.jsonl      the log of a fine-tuning, where there was one
+    bench.json          how fast it is, where `psvit bench` measured it
     sensitivity.json    the analysis that guided the plan, where one did (.csv: for people)
 
 and nothing in it is ever unpickled.

@@ -24,10 +24,11 @@ REPORT = "report.html"
 CURVES = "sensitivity.json"
 CURVES_TABLE = "sensitivity.csv"
 TRAINING_LOG = "finetune.jsonl"
+BENCH = "bench.json"
 CARD = "README.md"
 CONFIG = "config.json"
 OWN_FILES = frozenset(
-    {WEIGHTS, PLAN, METRICS, REPORT, CURVES, CURVES_TABLE, TRAINING_LOG, CARD, CONFIG}
+    {WEIGHTS, PLAN, METRICS, REPORT, CURVES, CURVES_TABLE, TRAINING_LOG, BENCH, CARD, CONFIG}
 )
 
 

@@ -5,5 +5,6 @@ from psvit.bench.records import Bench as Bench
 from psvit.bench.records import Row as Row
 from psvit.bench.run import Subject as Subject
 from psvit.bench.run import bench as bench
+from psvit.bench.run import check_bench as check_bench
 from psvit.bench.runtimes import RUNTIMES as RUNTIMES
 from psvit.bench.runtimes import usable_runtimes as usable_runtimes

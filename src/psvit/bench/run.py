@@ -53,7 +53,7 @@ def bench(
     Raises OptionError for a runtime, dtype or batch size that means nothing here.
     """
     device = torch.device(device)
-    _check(runtimes, batches, dtypes, device)
+    check_bench(runtimes, batches, dtypes, device)
     rows: list[Row] = []
     simple = (
         _simplified(subjects, spec, say) if any(RUNTIMES[r].simplified for r in runtimes) else {}
@@ -102,9 +102,10 @@ def device_name(device: torch.device) -> str:
         return platform.processor() or device.type
 
 
-def _check(
+def check_bench(
     runtimes: Sequence[str], batches: Sequence[int], dtypes: Sequence[str], device: torch.device
 ) -> None:
+    """Say now, before any model is built, what cannot be timed. Raises OptionError."""
     for name in runtimes:
         reason = why_unusable(name, device)
         if reason is not None:

@@ -6,14 +6,18 @@ Each turns a model into a function of images ``[B, C, H, W]`` that starts from n
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from psvit.errors import OptionError
+from psvit.export import format_of, trace
 from psvit.neurons import reset_state
 
 Forward = Callable[[torch.Tensor], Any]
@@ -70,6 +74,15 @@ def _cuda_graph(model: nn.Module, example: torch.Tensor) -> Forward:
     return run
 
 
+def _exported(format: str, model: nn.Module, example: torch.Tensor) -> Forward:
+    """What runs it once it is written in a format of ``psvit.export``."""
+    chosen = format_of(format)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"model{chosen.suffix}"
+        chosen.write(trace(model, example), path)
+        return chosen.read(path)
+
+
 def _recorded(model: Forward, x: torch.Tensor) -> tuple[torch.cuda.CUDAGraph, torch.Tensor, Any]:
     held = x.clone()
     side = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
@@ -89,6 +102,14 @@ RUNTIMES: Mapping[str, Runtime] = {
     "faster": Runtime(_faster),
     "compiled": Runtime(_compiled),
     "cuda-graph": Runtime(_cuda_graph, device="cuda"),
+    "onnxruntime": Runtime(
+        partial(_exported, "onnx"), packages=("onnx", "onnxscript", "onnxruntime"), device="cpu"
+    ),
+    "openvino": Runtime(
+        partial(_exported, "openvino"),
+        packages=("openvino", "onnx", "onnxscript", "onnxruntime"),
+        device="cpu",
+    ),
 }
 """Name -> how a model is made ready for it."""
 
@@ -106,4 +127,5 @@ def why_unusable(name: str, device: torch.device) -> str | None:
     if runtime.device not in (None, device.type):
         return f"it is timed on {runtime.device} only"
     missing = [p for p in runtime.packages if importlib.util.find_spec(p) is None]
-    return f"it needs {' and '.join(missing)}: pip install 'psvit[{name}]'" if missing else None
+    extra = "openvino" if name == "openvino" else "onnx"
+    return f"{missing[0]} is missing: pip install 'psvit[{extra}]'" if missing else None

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from psvit import __version__
+from psvit.cli.bench import bench
 from psvit.cli.compare import compare
 from psvit.cli.console import fail
 from psvit.cli.demo import demo
@@ -55,7 +56,8 @@ def _program(
 
 
 for command in (
-    *(demo, models, inspect, prune, sensitivity, compare, finetune, evaluate, export, report),
+    *(demo, models, inspect, prune, sensitivity, compare, finetune, evaluate, export, bench),
+    report,
 ):
     app.command()(command)
 

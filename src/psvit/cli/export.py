@@ -81,8 +81,8 @@ def export(
     with the model's: on test images of --data, then on training images, up to --n; a folder that
     psvit wrote remembers its data. Without data, on random images.
     """
-    check_choice(format, weights)
     check_file(out, force=force)
+    check_choice(format, weights, out)
     if n < 1:
         raise OptionError(f"--n is {n}, expected 1 image or more")
     loaded = open_model(model, model_arg, checkpoint, allow_partial=allow_partial, seed=seed)

@@ -26,7 +26,8 @@ def check_file(path: Path, *, force: bool) -> None:
         raise OutputError(f"cannot write {path}: {path.parent} is not a folder")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {path}: no permission to write in {path.parent}")
-    for one in (path, json_path(path)):
+    beside = [path.with_suffix(".bin")] if path.suffix == ".xml" else []  # OpenVINO's weights
+    for one in (path, json_path(path), *beside):
         if os.path.lexists(one) and not force:
             raise OutputError(f"{one} exists: give another file, or --force to replace it")
 

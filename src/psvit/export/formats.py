@@ -16,22 +16,32 @@ from psvit.export.records import Format, Forward
 FORMATS: Mapping[str, str] = {
     "onnx": "psvit.export.to_onnx:ONNX",
     "pt2": "psvit.export.to_pt2:PT2",
+    "openvino": "psvit.export.to_openvino:OPENVINO",
+    "executorch": "psvit.export.to_executorch:EXECUTORCH",
 }
 """Name -> where its Format is."""
 
 SUFFIXES: Mapping[str, str] = {
     ".onnx": "onnx",
     ".pt2": "pt2",
+    ".xml": "openvino",
+    ".pte": "executorch",
 }
 WEIGHTS = ("float32", "int8")
 
 
-def check_choice(name: str, weights: str) -> None:
-    """Raises OptionError for a format, or weights, that there are not."""
+def check_choice(name: str, weights: str, path: Path) -> None:
+    """Raises OptionError for a format, or weights, that there are not, or another's suffix."""
     if name not in FORMATS:
         raise OptionError(f"no format is called {name!r}: expected one of {', '.join(FORMATS)}")
     if weights not in WEIGHTS:
         raise OptionError(f"weights {weights!r}: expected one of {', '.join(WEIGHTS)}")
+    suffix = next(end for end, owner in SUFFIXES.items() if owner == name)
+    if path.suffix != suffix:
+        raise OptionError(
+            f"{path} is to hold format {name}, whose files end in {suffix}: name it so, or give "
+            "another --format"
+        )
     if weights == "int8" and name != "onnx":
         raise OptionError(f"weights int8 go with format onnx alone, not with {name}")
 

@@ -67,12 +67,12 @@ def lower(model: nn.Module, example: torch.Tensor) -> ExportedProgram:
     Raises ModelError that names the layer if some part of it cannot be traced, or is an operator
     of another library without a form in PyTorch's.
     """
-    return trace(simplified(model, example), example)
+    return trace(recorded(simplified(model, example)), example)
 
 
-def trace(graph: Graph, example: torch.Tensor) -> ExportedProgram:
-    """As ``lower``, of a graph that is simplified already."""
-    module = AtRest(recorded(graph)).eval()
+def trace(simple: nn.Module, example: torch.Tensor) -> ExportedProgram:
+    """As ``lower``, of what ``psvit.faster`` gave."""
+    module = AtRest(simple).eval()
     try:
         with torch.no_grad(), quiet():
             program = torch.export.export(
@@ -82,7 +82,7 @@ def trace(graph: Graph, example: torch.Tensor) -> ExportedProgram:
     except ModelError:
         raise
     except Exception as error:  # tracing runs the model's own code, which raises anything
-        name = getattr(graph.module, "original_class", type(graph.module).__qualname__)
+        name = getattr(simple, "original_class", type(simple).__qualname__)
         raise ModelError(
             f"{name} cannot be exported: torch.export fails on it "
             f"({type(error).__name__}: {first_line(error)})"

@@ -38,19 +38,19 @@ def export(
     """Write ``model`` to the file ``path``, and compare what the file computes with it.
 
     ``example_inputs``: images ``[B, C, H, W]`` or ``[B, T, ...]`` with B >= 2; the file takes any
-    B. It gives logits ``[B, K]``, from neurons at rest. ``format``: onnx or pt2. ``weights``:
-    float32, or int8: 8 bits, a scale for each output channel (onnx alone). ``data``: batches of
-    images, or ``(images, labels)``, of which the first ``n`` are compared; without, ``n`` random
-    images. ``path`` + ".json" tells the result, and ``settings``, which is plain data. Both are
-    written whole, or not at all.
+    B, and gives logits ``[B, K]``, from neurons at rest. ``format``: onnx, pt2, openvino or
+    executorch. ``weights``: float32, or int8: 8 bits, a scale for each output channel (onnx alone).
+    ``data``: batches of images, or ``(images, labels)``, of which the first ``n`` are compared;
+    without, ``n`` random images. ``path`` + ".json" tells the result, and ``settings``, which is
+    plain data. All of it is written whole, or not at all.
 
     The model is not touched. Raises OptionError for a choice there is not, OutputError for a path
     that cannot be written, MissingExtra without the format's package, ModelError for a model that
     cannot be recorded, or has an operator that the format lacks: it names operator and layer.
     """
     path = Path(path)
-    check_choice(format, weights)
     check_file(path, force=force)
+    check_choice(format, weights, path)
     chosen = format_of(format)
     example = _checked(example_inputs)
     say("tracing the model")

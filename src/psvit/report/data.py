@@ -71,7 +71,7 @@ class ReportData:
 
     ``load``: Python that loads the model. ``facts``: rows of the section on reproduction.
     ``recovery`` and ``tuning``: what metrics.json says of recovery and of fine-tuning.
-    ``control``: the unpruned model after the same recovery.
+    ``control``: the unpruned model after the same recovery. ``bench``: what bench.json says.
     ``loss_unit``: what ``BudgetStep.loss`` is, ``points`` (of accuracy, a fraction) or ``nats``.
     """
 
@@ -91,3 +91,4 @@ class ReportData:
     recovery: Mapping[str, Any] = field(default_factory=dict)
     control: Figures | None = None
     tuning: Mapping[str, Any] = field(default_factory=dict)
+    bench: Mapping[str, Any] = field(default_factory=dict)

@@ -26,6 +26,7 @@ from psvit.report.network import (
 from psvit.report.provenance import load_section, locked_section, reproduce_section
 from psvit.report.rates import rates_section
 from psvit.report.recovering import recovery_section
+from psvit.report.speed import speed_section
 from psvit.report.units import bytes_text, count_text, percent_text
 
 _HOLE = re.compile(r"\{\{(\w+)\}\}")
@@ -37,6 +38,7 @@ def render(data: ReportData) -> str:
         headline_section(data),
         recovery_section(data.recovery, data.control),
         finetuning_section(data.tuning),
+        speed_section(data.bench),
         _explore(data),
         sensitivity_section(data),
         rates_section(data),

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from psvit.artefacts.folder import CURVES, METRICS, PLAN, REPORT, WEIGHTS
+from psvit.artefacts.folder import BENCH, CURVES, METRICS, PLAN, REPORT, WEIGHTS
 from psvit.artefacts.load import read_plan
 from psvit.artefacts.save import as_text
 from psvit.errors import OutputError, PlanError
@@ -117,6 +117,7 @@ def _data(
         recovery=metrics.get("recovery", {}),
         control=None if control is None else Figures(**control),
         tuning=metrics.get("finetune", {}),
+        bench=_read_metrics(out / BENCH) if (out / BENCH).is_file() else {},
     )
 
 
