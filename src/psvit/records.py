@@ -286,7 +286,7 @@ class Figures:
     ``memory_bytes``: parameters and buffers. ``macs``: multiply-accumulates of one image over
     all T steps, as if dense. ``sops``: accumulates of one image that spikes really trigger, and
     ``energy_pj`` the energy of one image by the convention of the field (``psvit.cost.energy``).
-    ``accuracy``: top-1 in [0, 1] over ``n`` images, with a 95 % Wilson interval.
+    ``accuracy``: top-1 in [0, 1] over ``n`` images, with a 95 % Wilson interval; ``top5`` likewise.
     """
 
     memory_bytes: int
@@ -299,6 +299,9 @@ class Figures:
     sops: float | None = None
     energy_pj: float | None = None
     latency_ms: float | None = None
+    top5: float | None = None
+    top5_low: float | None = None
+    top5_high: float | None = None
 
 
 @dataclass(frozen=True)

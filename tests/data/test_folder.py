@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -108,3 +109,42 @@ def test_missing_empty_and_flat_folders(tmp_path):
     (tmp_path / "empty" / "class 0").mkdir(parents=True)
     with pytest.raises(DataError, match="holds no image"):
         _open(tmp_path / "empty")
+
+
+def test_classes_without_images_are_told_of(tmp_path):
+    write_folder(tmp_path / "train", 40)
+    write_folder(tmp_path / "val", 30, "eval")
+    shutil.rmtree(tmp_path / "val" / "class 0")
+    (tmp_path / "val" / "class 1" / "x").mkdir()
+    for path in (tmp_path / "val" / "class 1").glob("*.png"):
+        path.unlink()
+    info = _open(tmp_path, "eval").info
+    assert info.notes == (f"{tmp_path}/val has no images of 2 of 10 classes: class 0, class 1",)
+    assert _open(tmp_path).info.notes == ()
+
+
+def test_a_missing_synset_folder_says_how_to_keep_the_labels(tmp_path):
+    for number in range(999):
+        (tmp_path / f"n{number:08d}").mkdir()
+    (tmp_path / "n00000000" / "a.png").write_bytes(png(digits(1)[0][0]))
+    with pytest.raises(DataError, match=r"999 classes, the model has 1000: 1 of ImageNet's 1,000"):
+        _open(tmp_path, classes=1000)
+    (tmp_path / "n00000999").mkdir()
+    assert _open(tmp_path, classes=1000).info.classes == 1000
+
+
+def test_validation_images_as_imagenet_packs_them(tmp_path):
+    (tmp_path / "train" / "n00000000").mkdir(parents=True)
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"")
+    with pytest.raises(DataError, match="sort them into synset folders"):
+        _open(tmp_path, "eval")
+
+
+def test_names_that_are_no_utf8_are_read(tmp_path):
+    write_folder(tmp_path)
+    odd = os.fsencode(tmp_path / "class 3") + b"/\xff\xe9.png"
+    with open(odd, "wb") as file:
+        file.write(png(digits(1)[0][0]))
+    loader = _open(tmp_path)
+    assert sum(len(labels) for _, labels in loader) == 41

@@ -170,6 +170,8 @@ def check_fit(loaded: LoadedModel, example: torch.Tensor, data: Sequence[Batches
         )
     for batches in data:
         check_classes(batches.info, logits.shape[1])
+        for line in batches.info.notes:
+            note(line)
 
 
 def given_curves(file: Path | None, data: str | None) -> Curves | None:

@@ -23,6 +23,8 @@ TIMING_S = 6.0
 FEWEST_RUNS, MOST_RUNS = 5, 40
 FIRING_IMAGES = 256
 """Images on which firing rates are measured: rates vary little from image to image."""
+TOP5_CLASSES = 100
+"""With fewer, top-5 accuracy is not customary."""
 MEMORY_IMAGES = 8
 """Images on which SpikingJelly counts memory traffic, which is slow."""
 
@@ -34,7 +36,11 @@ def with_accuracy(
     with watch(f"accuracy {title}") as tick:
         got = accuracy(model, data, device=device, progress=tick)
     low, high = got.interval
-    return replace(figures, accuracy=got.top1, accuracy_low=low, accuracy_high=high, n=got.n)
+    figures = replace(figures, accuracy=got.top1, accuracy_low=low, accuracy_high=high, n=got.n)
+    if got.classes < TOP5_CLASSES or got.interval_top5 is None:
+        return figures
+    low, high = got.interval_top5
+    return replace(figures, top5=got.top5, top5_low=low, top5_high=high)
 
 
 def with_firing(

@@ -54,12 +54,13 @@ from psvit.cli.options import (
 )
 from psvit.cli.run import Choice, prune_and_save
 from psvit.cli.teacher import weights_of
-from psvit.data import Batches
+from psvit.data import Batches, draw_record
 from psvit.errors import OptionError
 from psvit.finetune import Tuning
 from psvit.guidance import images_needed
 from psvit.records import Curves
 from psvit.recover import IMAGES, TRAINED, check_recovery
+from psvit.saliency import FROM_DATA
 
 
 @reports
@@ -173,6 +174,9 @@ def prune(
     evaluation = None if source is None else options.open(source, "eval", only=only, limit=limit)
     example = example_input(loaded, model, input_shape, evaluation if train is None else train)
     check_fit(loaded, example, [batches for batches in (train, evaluation) if batches is not None])
+    guide = None
+    if data is not None and _looks_at_images(choice):
+        guide = guide_images(options, data, only=only, n=n)
     result = prune_and_save(
         loaded,
         example,
@@ -186,16 +190,29 @@ def prune(
             source, "eval", only=only, limit=min(limit or FIRING_IMAGES, FIRING_IMAGES)
         ),
         device=place,
-        train=None if data is None else guide_images(options, data, only=only, n=n),
+        train=guide,
         curves=curves,
         tuning_data=None if data is None else options.open(data, "train", only=only, shuffle=True),
         settings={
             "model": model,
             "checkpoint": weights_of(loaded, checkpoint),
             **data_settings(options, data, eval_data),
+            "calibration": None if guide is None else draw_record(guide.info, seed),
         },
     )
     return result if json else None
+
+
+def _looks_at_images(choice: Choice) -> bool:
+    """Whether training images have a say: drawing them out of a stream takes its time."""
+    return bool(
+        choice.recover != "none"
+        or choice.method != "uniform"
+        or choice.saliency in FROM_DATA
+        or choice.max_drop is not None
+        or choice.min_accuracy is not None
+        or {"sops", "energy"} & set(choice.save)
+    )
 
 
 def guide_images(options: DataOptions, data: str, *, only: bool, n: int) -> Batches:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from psvit.data.folder import class_names, files_in, places
+from psvit.data.folder import absent, class_names, files_in, places, same_classes
 from psvit.data.info import Split
 from psvit.data.source import EVAL_WORDS, TRAIN_WORDS, Block, UndecodableError
 from psvit.errors import DataError
@@ -42,22 +42,18 @@ class Events:
         names = class_names(first, "events")
         self._files: list[Path] = []
         labels: list[int] = []
-        for name in class_names(place, "events"):
-            if name not in names:
-                raise DataError(
-                    f"{place} has a class {name!r} that {first} has not: expected the same "
-                    "sub-folders in both"
-                )
+        for name in same_classes(place, first, names, "events"):
             found = files_in(place / name, frozenset({".npz"}))
             if whole and not only:
                 cut = math.ceil(TRAIN_SHARE * len(found))
                 found = found[:cut] if split == "train" else found[cut:]
-            self._files += found
+            self._files += [place / name / file for file in found]
             labels += [names.index(name)] * len(found)
         if not labels:
             raise DataError(f"events:{rest} holds no .npz file ({place})")
         self.labels: NDArray[np.int64] = np.array(labels, dtype=np.int64)
         self.class_names = tuple(names)
+        self.notes = absent(place, names, [names[label] for label in set(labels)])
         self.blocks = (Block(0, len(labels)),)
         self.origin = str(place)
         if whole and not only:

@@ -23,29 +23,54 @@ class Folder:
     def __init__(self, root: Path, split: Split, *, only: bool) -> None:
         place, first = places(root, split, only)
         names = class_names(first)
-        self._files: list[Path] = []
-        labels: list[int] = []
-        for name in class_names(place):
-            if name not in names:
-                raise DataError(
-                    f"{place} has a class {name!r} that {first} has not: expected the same "
-                    "sub-folders in both"
-                )
-            found = files_in(place / name, SUFFIXES)
-            self._files += found
-            labels += [names.index(name)] * len(found)
-        self.labels: NDArray[np.int64] = np.array(labels, dtype=np.int64)
+        found = [(names.index(name), files_in(place / name, SUFFIXES))
+                 for name in same_classes(place, first, names)]  # fmt: skip
+        # Bytes in one array, not a million strings: workers share it without copying.
+        self._names = np.array([os.fsencode(name) for _, files in found for name in files])
+        self._place = place
+        self.labels: NDArray[np.int64] = np.repeat(
+            np.array([label for label, _ in found], dtype=np.int64),
+            np.array([len(files) for _, files in found], dtype=np.int64),
+        )
         self.class_names: tuple[str, ...] = tuple(names)
-        self.blocks = (Block(0, len(labels)),)
+        self.blocks = (Block(0, len(self.labels)),)
         self.origin = str(place)
+        self.notes = absent(place, names, [names[label] for label, files in found if files])
 
     def read(self, index: int) -> bytes:
         """The bytes of an image file. Raises OSError."""
-        return self._files[index].read_bytes()
+        return self._path(index).read_bytes()
 
     def where(self, index: int) -> str:
         """The image's path."""
-        return str(self._files[index])
+        return str(self._path(index))
+
+    def _path(self, index: int) -> Path:
+        name = os.fsdecode(bytes(self._names[index]))
+        return Path(self._place, self.class_names[self.labels[index]], name)
+
+
+def same_classes(place: Path, first: Path, names: list[str], kind: str = "folder") -> list[str]:
+    """The classes in `place`; raises DataError for one that is not among `names`, of `first`."""
+    found = class_names(place, kind)
+    for name in set(found) - set(names):
+        raise DataError(
+            f"{place} has a class {name!r} that {first} has not: expected the same sub-folders in "
+            "both"
+        )
+    return found
+
+
+def absent(place: Path, names: list[str], present: list[str]) -> tuple[str, ...]:
+    """A word on the classes that have no image here, if there are some."""
+    gone = sorted(set(names) - set(present))
+    if not gone or not present:
+        return ()
+    more = f" and {len(gone) - 3:,} more" if len(gone) > 3 else ""
+    return (
+        f"{place} has no images of {len(gone):,} of {len(names):,} classes: "
+        f"{', '.join(gone[:3])}{more}",
+    )
 
 
 def places(root: Path, split: Split, only: bool, kind: str = "folder") -> tuple[Path, Path]:
@@ -86,16 +111,29 @@ def class_names(folder: Path, kind: str = "folder") -> list[str]:
     with os.scandir(folder) as entries:
         names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
     if not names:
-        raise DataError(f"{kind}:{folder} has no sub-folders: expected one for each class")
+        hint = ""
+        if next(folder.glob("ILSVRC2012_val_*"), None) is not None:
+            hint = ", and ImageNet's validation images come without: sort them into synset folders"
+        raise DataError(f"{kind}:{folder} has no sub-folders: expected one for each class{hint}")
     return names
 
 
-def files_in(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    """Files of a kind at any depth, in an order that does not depend on the file system."""
-    found = [
-        Path(place, name)
-        for place, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if Path(name).suffix.lower() in suffixes and not name.startswith(".")
-    ]
-    return sorted(found)
+def files_in(folder: Path, suffixes: frozenset[str]) -> list[str]:
+    """Names of the files of a kind, relative to `folder`, at any depth.
+
+    Sorted by sub-folder and name: the order depends on no file system, and is torchvision's.
+    """
+    found: list[tuple[str, list[str]]] = []
+    waiting = [""]
+    while waiting:
+        inside = waiting.pop()
+        files = []
+        with os.scandir(folder / inside) as entries:
+            for entry in entries:
+                name = entry.name
+                if entry.is_dir():
+                    waiting.append(f"{inside}{name}/")
+                elif not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
+                    files.append(name)
+        found.append((inside, sorted(files)))
+    return [inside + name for inside, files in sorted(found) for name in files]

@@ -130,6 +130,8 @@ def _loading(
         indices=indices,
         version=getattr(source, "version", None),
         digest=source.digest() if hasattr(source, "digest") else None,
+        notes=getattr(source, "notes", ()),
+        total=getattr(source, "total", len(source.labels)),
     )
     if classes is not None:
         check_classes(info, classes)
@@ -178,6 +180,7 @@ def _streaming(
         class_names=names,
         recipe=recipe,
         version=stream.version,
+        total=images,
     )
     if classes is not None:
         check_classes(info, classes)

@@ -72,6 +72,7 @@ class Drawn:
         self._rows = list(islice(stream.rows(seed), limit))
         self.labels: NDArray[np.int64] = np.array([r.label for r in self._rows], dtype=np.int64)
         self.class_names = stream.class_names
+        self.version, self.total = stream.version, stream.images
         self.blocks = (Block(0, len(self._rows)),)
         self.origin = f"{stream.origin}, {len(self._rows)} images drawn"
 

@@ -47,6 +47,11 @@ class Accuracy:
         """The 95 % Wilson interval of `top1`."""
         return wilson(self.correct, self.n)
 
+    @property
+    def interval_top5(self) -> tuple[float, float] | None:
+        """The 95 % Wilson interval of `top5`."""
+        return None if self.correct_top5 is None else wilson(self.correct_top5, self.n)
+
 
 def accuracy(
     model: nn.Module,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from psvit.records import Figures
-from psvit.report.tables import interval_text
+from psvit.report.tables import interval_text, top5_interval_text
 from psvit.report.units import (
     bytes_text,
     change_text,
@@ -45,6 +45,17 @@ def figure_rows(before: Figures, after: Figures) -> list[FigureRow]:
                 percent_text(after.accuracy),
                 points_text(after.accuracy - before.accuracy, signed=True),
                 intervals=(interval_text(before), interval_text(after)),
+            )
+        )
+    if before.top5 is not None and after.top5 is not None:
+        rows.append(
+            FigureRow(
+                "top-5 accuracy",
+                f"{after.n:,} images",
+                percent_text(before.top5),
+                percent_text(after.top5),
+                points_text(after.top5 - before.top5, signed=True),
+                intervals=(top5_interval_text(before), top5_interval_text(after)),
             )
         )
     numbers: tuple[tuple[str, str, float | None, float | None, Callable[[float], str]], ...] = (

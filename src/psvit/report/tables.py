@@ -15,6 +15,7 @@ from rich.table import Table
 from psvit.records import Figures, Group, Width
 from psvit.report.units import bytes_text, change_text, count_text, energy_text, percent_text
 
+TOP5 = "  top-5 accuracy"
 SOPS = "SOPs an image, spike-driven"
 ENERGY = "energy an image, 45 nm convention"
 
@@ -42,6 +43,14 @@ def figures_table(before: Figures, after: Figures, latency_note: str = "") -> Ta
             f"{100 * (after.accuracy - before.accuracy):+.1f} points",
         )
         table.add_row("  95 % interval", interval_text(before), interval_text(after), "")
+    if before.top5 is not None and after.top5 is not None:
+        table.add_row(
+            TOP5,
+            percent_text(before.top5),
+            percent_text(after.top5),
+            f"{100 * (after.top5 - before.top5):+.1f} points",
+        )
+        table.add_row("  95 % interval", top5_interval_text(before), top5_interval_text(after), "")
     for name, old, new, text in (
         ("memory", before.memory_bytes, after.memory_bytes, bytes_text),
         ("parameters", before.params, after.params, count_text),
@@ -73,6 +82,9 @@ def figure_table(figures: Figures, latency_note: str = "") -> Table:
     if figures.accuracy is not None:
         table.add_row(f"accuracy on {figures.n:,} images", percent_text(figures.accuracy))
         table.add_row("  95 % interval", interval_text(figures))
+    if figures.top5 is not None:
+        table.add_row(TOP5, percent_text(figures.top5))
+        table.add_row("  95 % interval", top5_interval_text(figures))
     table.add_row("memory", bytes_text(figures.memory_bytes))
     table.add_row("parameters", count_text(figures.params))
     if figures.macs:
@@ -88,9 +100,16 @@ def figure_table(figures: Figures, latency_note: str = "") -> Table:
 
 def interval_text(figures: Figures) -> str:
     """`97.0-99.4 %`; empty if accuracy was not measured."""
-    if figures.accuracy_low is None or figures.accuracy_high is None:
-        return ""
-    return f"{100 * figures.accuracy_low:.1f}-{100 * figures.accuracy_high:.1f} %"
+    return _interval(figures.accuracy_low, figures.accuracy_high)
+
+
+def top5_interval_text(figures: Figures) -> str:
+    """The same of top-5 accuracy."""
+    return _interval(figures.top5_low, figures.top5_high)
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{100 * low:.1f}-{100 * high:.1f} %"
 
 
 def widths_table(widths: Iterable[Width]) -> Table:
