@@ -16,7 +16,7 @@ SURFACE = {
     "demo": ["-o/--out", "--json"],
     "models": ["--json"],
     "inspect": [*MODEL, "--input-shape", "--seed", "--json"],
-    "evaluate": [*MODEL, *DATA, "--seed", "--json"],
+    "evaluate": [*MODEL, *DATA, "--seed", "--journal", "--json"],
     "export": [
         *MODEL, *(o for o in DATA if o not in ("--limit", "--batch-size", "--workers", "--device")),
         "-o/--out", "--format", "--weights", "--n", "--input-shape", "--seed", "--force", "--json",

@@ -18,7 +18,7 @@ from psvit.bench import RUNTIMES, Bench, Row, Subject, check_bench, usable_runti
 from psvit.bench import bench as run_bench
 from psvit.capture import capture
 from psvit.cli.console import note, reports, say, stages
-from psvit.cli.inputs import check_device
+from psvit.cli.inputs import check_alone, check_device
 from psvit.cli.options import Device, Json
 from psvit.compare.masks import mask_smallest
 from psvit.cost import measure
@@ -66,6 +66,7 @@ def bench(
     long it takes, the pruned model, and the original with as many weights set to zero as pruning
     took. The result is kept in OUT, and shown in its report.
     """
+    check_alone("bench", "start one")
     place = check_device(device)
     chosen = _names(runtimes) if runtimes else list(usable_runtimes(place))
     batches = [_whole(text) for text in _names(batch_size)]

@@ -13,6 +13,7 @@ from psvit.artefacts import check_target
 from psvit.cli.console import reports, say, stages, watch
 from psvit.cli.inputs import (
     DataOptions,
+    check_alone,
     check_device,
     check_fit,
     data_settings,
@@ -129,6 +130,7 @@ def compare(
     on the same evaluation images, in pairs. OUT gets compare.json, a page and a picture. A job
     that was cut short goes on where it was when the same command runs again.
     """
+    check_alone("compare", "start one")
     levels = parse_levels(save)
     read_levels(levels)
     names = None if methods is None else [name.strip() for name in methods.split(",")]

@@ -25,6 +25,7 @@ from rich.progress import (
 from rich.text import Text
 
 from psvit.report.units import seconds_text
+from psvit.team import is_main
 
 P = ParamSpec("P")
 Tick = Callable[[int, int | None], None]
@@ -37,7 +38,12 @@ PIPE_INTERVAL_S = 10.0
 
 
 def say(content: RenderableType = "") -> None:
-    """Print for people. Text is never cut: a terminal wraps it, a pipe gets it whole."""
+    """Print for people. Text is never cut: a terminal wraps it, a pipe gets it whole.
+
+    Of several processes that were started together, one talks.
+    """
+    if not is_main():
+        return
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     console.print(content, soft_wrap=isinstance(content, str))
 
@@ -62,7 +68,7 @@ def reports(command: Callable[P, Mapping[str, Any] | None]) -> Callable[P, None]
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         with redirect_stdout(sys.stderr):
             data = command(*args, **kwargs)
-        if data is not None:
+        if data is not None and is_main():
             sys.stdout.write(json.dumps(data, indent=1) + "\n")
             sys.stdout.flush()
 
@@ -72,6 +78,9 @@ def reports(command: Callable[P, Mapping[str, Any] | None]) -> Callable[P, None]
 @contextmanager
 def watch(title: str) -> Iterator[Tick]:
     """Show how far a job is, its rate and the time left, once it takes over two seconds."""
+    if not is_main():
+        yield lambda done, total: None
+        return
     console = Console(stderr=True, highlight=False)
     meter = _Bar(title, console) if console.is_terminal else _Lines(title)
     try:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
+from torch import nn
 
 from psvit.capture import capture
-from psvit.cli.console import note, reports, say
+from psvit.cli.console import note, reports, say, watch
 from psvit.cli.exported import evaluate_export
 from psvit.cli.inputs import (
     DataOptions,
     check_device,
     check_fit,
+    data_settings,
     example_input,
     open_model,
     recipe_of,
@@ -48,13 +51,19 @@ from psvit.cli.options import (
     Std,
     Workers,
 )
+from psvit.cli.resume import resumable
 from psvit.cost import measure
+from psvit.data import Batches, Loader
 from psvit.errors import CaptureError, OptionError
+from psvit.evaluate import accuracy_in_parts
+from psvit.evaluate.parts import IMAGES
 from psvit.export import is_export
 from psvit.groups import find_groups
 from psvit.models.load import LoadedModel
 from psvit.records import Figures, InputSpec
 from psvit.report.tables import figure_table
+from psvit.sensitivity import tensors_hash
+from psvit.team import is_main, team_size
 
 
 @reports
@@ -76,6 +85,16 @@ def evaluate(
     workers: Workers = 0,
     device: Device = "cpu",
     seed: Seed = 0,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            "--journal",
+            metavar="FILE",
+            help="Keeps what is done, so that a killed evaluation goes on and processes that are "
+            "started together share it; goes when all is done.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> Mapping[str, Any] | None:
     """Measure accuracy, size and latency.
@@ -83,12 +102,17 @@ def evaluate(
     MODEL may be a folder that psvit wrote: it remembers its data and preprocessing. It may also be
     a file that `psvit export` wrote, which then runs in its own runtime, on the CPU.
     """
+    if team_size() > 1 and journal is None:
+        raise OptionError(
+            f"{team_size()} processes were started together (WORLD_SIZE): to share the work, give "
+            "--journal FILE on a disk that they share"
+        )
     place = check_device(device)
     if is_export(model):
-        if checkpoint is not None or model_arg or place.type != "cpu":
+        if checkpoint is not None or model_arg or place.type != "cpu" or journal is not None:
             raise OptionError(
-                f"{model} is an exported file, which runs as it is, on the CPU: drop --checkpoint, "
-                "--model-arg and --device"
+                f"{model} is an exported file, which runs as it is, on the CPU and in one process: "
+                "drop --checkpoint, --model-arg, --device and --journal"
             )
         options = DataOptions(
             recipe=recipe_of(recipe, size, mean, std),
@@ -117,7 +141,15 @@ def evaluate(
     example = example_input(loaded, model, None, batches)
     check_fit(loaded, example, [batches])
     figures = _cost(loaded, example)
-    figures = with_accuracy(figures, loaded.model, batches, f"on {source}", place)
+    if journal is None:
+        figures = with_accuracy(figures, loaded.model, batches, f"on {source}", place)
+    else:
+        settings = {"model": model, "n": batches.info.images, "batch_size": batch_size}
+        settings |= {"recipe": data_settings(options, None, None)["recipe"], "seed": seed}
+        settings |= {"data": source, "limit": limit, "weights": tensors_hash(loaded.model)}
+        figures = _in_parts(figures, loaded.model, batches, journal, settings, place)
+        if not is_main():
+            return None
     note_skipped(batches)
     some = options.open(source, "eval", only=only, limit=min(limit or FIRING_IMAGES, FIRING_IMAGES))
     figures, firing = with_firing(figures, loaded.model, example, some, f"on {source}", place, seed)
@@ -126,6 +158,28 @@ def evaluate(
     figures = Figures(**{**asdict(figures), "latency_ms": latency.median_ms})
     say(figure_table(figures, latency_text(latency)))
     return {"model": model, "data": source, **asdict(figures), **firing} if json else None
+
+
+def _in_parts(
+    figures: Figures,
+    model: nn.Module,
+    batches: Batches,
+    journal: Path,
+    settings: Mapping[str, Any],
+    device: torch.device,
+) -> Figures:
+    """With accuracy, which ``journal`` keeps in parts. Raises OptionError for data that stream."""
+    if not isinstance(batches, Loader):
+        raise OptionError(
+            "--journal keeps parts of data whose images have numbers: digits, folder:PATH or "
+            "parquet:GLOB"
+        )
+    with resumable(journal), watch("accuracy, parts") as tick:
+        got = accuracy_in_parts(
+            model, batches.parts(IMAGES), journal, settings, device=device, progress=tick
+        )
+    low, high = got.interval
+    return replace(figures, accuracy=got.top1, accuracy_low=low, accuracy_high=high, n=got.n)
 
 
 def _data_of(loaded: LoadedModel, data: str | None) -> tuple[str, bool]:

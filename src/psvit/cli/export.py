@@ -11,7 +11,14 @@ import torch
 import typer
 
 from psvit.cli.console import note, reports, say, stages
-from psvit.cli.inputs import DataOptions, data_settings, example_input, open_model, recipe_of
+from psvit.cli.inputs import (
+    DataOptions,
+    check_alone,
+    data_settings,
+    example_input,
+    open_model,
+    recipe_of,
+)
 from psvit.cli.options import (
     AllowPartial,
     Checkpoint,
@@ -81,6 +88,7 @@ def export(
     with the model's: on test images of --data, then on training images, up to --n; a folder that
     psvit wrote remembers its data. Without data, on random images.
     """
+    check_alone("export", "start one")
     check_file(out, force=force)
     check_choice(format, weights, out)
     if n < 1:

@@ -32,6 +32,7 @@ from psvit.models.load import LoadedModel, load_model, parse_arguments
 from psvit.neurons import reset_state
 from psvit.records import Curves
 from psvit.sensitivity import check_data, read_curves
+from psvit.team import own_device, team_size
 
 EXAMPLE_BATCH = 2
 """Two images tell an axis of the batch from one that merely has size 1."""
@@ -190,12 +191,21 @@ def given_curves(file: Path | None, data: str | None) -> Curves | None:
 def check_device(device: str) -> torch.device:
     """Raises OptionError for a device that does not exist here."""
     try:
-        found = torch.device(device)
+        found = torch.device(own_device(device))
         torch.zeros(1, device=found)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
         raise OptionError(f"--device {device!r} cannot be used: {reason}") from error
     return found
+
+
+def check_alone(command: str, instead: str) -> None:
+    """Raise OptionError in a process that was started together with others."""
+    if team_size() > 1:
+        raise OptionError(
+            f"psvit {command} runs in one process, but {team_size()} were started together "
+            f"(WORLD_SIZE): {instead}"
+        )
 
 
 def data_settings(options: DataOptions, data: str | None, eval_data: str | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from psvit.artefacts import check_target
 from psvit.cli.console import reports
 from psvit.cli.inputs import (
     DataOptions,
+    check_alone,
     check_device,
     check_fit,
     data_settings,
@@ -138,6 +139,7 @@ def prune(
     whole or not at all. All methods but uniform, and bounds on accuracy, take an analysis of
     training images: --data, or --sensitivity FILE.
     """
+    check_alone("prune", "share `psvit sensitivity`, and give one process its file")
     check_target(out, force=force)
     curves = given_curves(sensitivity, data)
     choice = Choice(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from psvit.cli.console import note
 from psvit.errors import BudgetError, PsvitError
+from psvit.journal import leave
 
 
 class Interrupted(PsvitError):
@@ -46,4 +47,4 @@ def resumable(*journals: Path) -> Iterator[None]:
                 note(f"what is done is kept in {journal}, for the same command with other budgets")
         raise
     for journal in journals:
-        journal.unlink(missing_ok=True)
+        leave(journal)

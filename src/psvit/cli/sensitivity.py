@@ -57,6 +57,7 @@ from psvit.saliency import saliency as score
 from psvit.sensitivity import Race, check_grid, curves_to_json, read_curves, write_curves
 from psvit.sensitivity import sensitivity as analyse
 from psvit.sensitivity.tables import block_table, layer_table, seen_text
+from psvit.team import team_size
 
 MOST = 1024
 """Images that a point may see if no number is given: as many as calibration sees."""
@@ -151,7 +152,8 @@ def sensitivity(
         raise OptionError(f"--n is {n}, expected 2 images or more")
     race = None if full else Race(share=cost)
     limit_bytes = None if memory_limit is None else parse_bytes(memory_limit, "--memory-limit")
-    _check_file(out, force=force)
+    journal = out.with_name(out.name + ".journal")
+    _check_file(out, force=force or (team_size() > 1 and journal.exists()))
     place = check_device(device)
     loaded = open_model(model, model_arg, checkpoint, allow_partial=allow_partial, seed=seed)
     options = DataOptions(
@@ -179,7 +181,6 @@ def sensitivity(
         scores = obs_scores(dense)
     else:
         scores = score(graph, groups, saliency, seed, data=train, n=n, device=place)
-    journal = out.with_name(out.name + ".journal")
     meter = _meter(graph, groups, train, n=n, seed=seed, device=place)
     with resumable(journal):
         with watch("pruning each group alone, images") as tick:

@@ -36,7 +36,7 @@ from psvit.report.page import render
 from psvit.report.rebuild import report_data
 from psvit.report.tables import figures_table
 from psvit.report.units import bytes_text, percent_text
-from psvit.train.devices import is_main
+from psvit.team import is_main
 
 FINETUNE = "finetune"
 

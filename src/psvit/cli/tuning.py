@@ -17,9 +17,9 @@ from psvit.cli.console import note
 from psvit.cli.resume import Interrupted
 from psvit.errors import CheckpointError, OutputError
 from psvit.finetune import Tuned, Tuning, finetune
+from psvit.team import is_main
 from psvit.train import ProgressLine, Status
 from psvit.train.checkpoint import CHECKPOINT, SETTINGS
-from psvit.train.devices import is_main
 
 
 @dataclass(frozen=True)

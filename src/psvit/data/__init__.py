@@ -5,6 +5,7 @@ from psvit.data.info import Split as Split
 from psvit.data.info import check_classes as check_classes
 from psvit.data.info import check_shape as check_shape
 from psvit.data.info import draw_record as draw_record
+from psvit.data.loader import Loader as Loader
 from psvit.data.open import Batches as Batches
 from psvit.data.open import has_columns as has_columns
 from psvit.data.open import is_prepared as is_prepared

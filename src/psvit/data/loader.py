@@ -140,20 +140,32 @@ class Loader(DataLoader[tuple[torch.Tensor, torch.Tensor]]):
             tuple(index for i, index in enumerate(whole) if (i in drawn) is held)
             for held in (False, True)
         ]
-        first, second = (
-            Loader(
-                self._source,
-                self._decode,
-                replace(info, indices=indices, images=len(indices)),
-                batch_size=self.batch_size or 1,
-                workers=self.num_workers,
-                seed=seed,
-                shuffle=indices is parts[0],
-                skip_bad=self._skip_bad,
-            )
-            for indices in parts
+        first = self._of(parts[0], shuffle=True, seed=seed)
+        return first, self._of(parts[1], shuffle=False, seed=seed)
+
+    def parts(self, images: int) -> list[Loader]:
+        """Loaders of consecutive whole batches, of about so many images each, in this order."""
+        info = self.info
+        whole = range(len(self._source.labels)) if info.indices is None else info.indices
+        size = self.batch_size or 1
+        step = max(1, images // size) * size
+        return [
+            self._of(tuple(whole[at : at + step]), shuffle=False)
+            for at in range(0, len(whole), step)
+        ]
+
+    def _of(self, indices: tuple[int, ...], *, shuffle: bool, seed: int = 0) -> Loader:
+        """Another loader, of these images."""
+        return Loader(
+            self._source,
+            self._decode,
+            replace(self.info, indices=indices, images=len(indices)),
+            batch_size=self.batch_size or 1,
+            workers=self.num_workers,
+            seed=seed,
+            shuffle=shuffle,
+            skip_bad=self._skip_bad,
         )
-        return first, second
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next pass the one number `epoch`, from 0: a resumed job shuffles as it would."""

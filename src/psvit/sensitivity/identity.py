@@ -22,8 +22,13 @@ HASHES = {
 
 def weights_hash(graph: Graph) -> str:
     """A short hash of all parameters and buffers; ``psvit.groups.fingerprint`` knows no values."""
+    return tensors_hash(graph.module)
+
+
+def tensors_hash(module: nn.Module) -> str:
+    """The same of any model."""
     total = hashlib.sha256()
-    for name, tensor in sorted(_tensors(graph.module).items()):
+    for name, tensor in sorted(_tensors(module).items()):
         total.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         data = tensor.detach().cpu().contiguous().flatten()
         total.update(data.view(torch.uint8).numpy().tobytes())

@@ -55,7 +55,8 @@ def sensitivity(
     ``batches`` yields ``(images [B, C, H, W], labels [B])``; the first ``n`` images are held in
     memory. ``labels`` False: no accuracy, and images alone will do. ``seed`` fixes forwards that
     draw random numbers. ``journal``: a file to keep finished points in; if it exists, the
-    analysis goes on from it, and it stays. ``progress`` hears of images run and to run.
+    analysis goes on from it, and it stays; processes that are given the same one share the work
+    and come to the same result. ``progress`` hears of images run and to run.
     ``settings``: more to keep in ``Curves.settings``, such as the names of data and saliency.
     ``meter``: what prices removals, if not ``psvit.cost.prepare(graph, groups)``: one that has
     seen the model fire knows SOPs and energy too. ``compensator``: every point is measured after
@@ -115,10 +116,11 @@ def sensitivity(
             jobs = [replace(first[key], number=len(looks[key])) for key in wave]
             left = [job for job in jobs if job.key not in done.done]
             tell.known(len(done.done[job.key].kl) for job in jobs if job.key in done.done)
-            for job in sorted(left, key=lambda job: job.order):
-                done.add(measure(bench, job, tell))
-            for key in wave:
-                looks[key].append(done.done[(*key, len(looks[key]))])
+            todo = {job.key: job for job in sorted(left, key=lambda job: job.order)}
+            for key in done.take(todo):
+                done.add(measure(bench, todo[key], tell))
+            for point in wave:
+                looks[point].append(done.done[(*point, len(looks[point]))])
             wave = [] if race is None else next_keys(race, race.sizes(n), _seen(looks))
         points = tuple(point_of(bench, t, looks[key]) for key, t in _keyed(trials).items())
     known["images_run"] = sum(point.n for point in points)

@@ -8,7 +8,6 @@ its neurons and its state dict stay what one process has.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from psvit.errors import MissingExtra, OptionError
+from psvit.team import team_size
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,6 @@ class Devices:
             tensor.detach().copy_(mean.view_as(tensor))
 
 
-def is_main() -> bool:
-    """Whether this process talks to people, where several were started together."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
 def find_devices(device: str | torch.device = "cpu") -> Devices:
     """``device``, or this process's own where several were started together.
 
@@ -65,7 +60,7 @@ def find_devices(device: str | torch.device = "cpu") -> Devices:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
         raise OptionError(f"device {str(device)!r} cannot be used: {reason}") from error
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if team_size() < 2:
         return Devices(place)
     try:
         from accelerate import Accelerator
