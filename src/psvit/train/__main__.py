@@ -17,6 +17,7 @@ import torch
 
 from psvit.errors import PsvitError
 from psvit.models import MODELS
+from psvit.places import without_place
 from psvit.train.config import Augment, TrainConfig
 from psvit.train.presets import preset_of
 from psvit.train.progress import ProgressLine
@@ -151,8 +152,7 @@ def _without_places(arguments: Sequence[str]) -> list[str]:
         if word == "--out":
             kept += ["--out", "DIR"]
         elif flag in ("--data", "--eval-data") and ":" in word:
-            kind, _, place = word.partition(":")
-            kept.append(f"{kind}:{Path(place).name}")
+            kept.append(without_place(word))
         elif flag not in ("--out",) and not word.startswith("--out="):
             kept.append(word)
     return kept
