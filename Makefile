@@ -43,9 +43,10 @@ $(BIN)/python:
 
 # SpikingJelly is installed without its declared dependencies: among them are torchvision,
 # torchaudio, matplotlib and tensorboard, which psvit never imports and which can pull in another
-# torch. Its neurons, layers and models import only h5py, loguru and tqdm besides torch and numpy.
+# torch. Its neurons, layers and models import only h5py, loguru and tqdm besides torch and numpy, its
+# exchange nir and nirtorch.
 .venv/.done: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "setting up .venv (the first time this takes some minutes)"
-	@$(PIP) install -c constraints.txt -e '.[digits,data,einops,finetune,hub,datasets,openvino,dev]' h5py loguru tqdm
+	@$(PIP) install -c constraints.txt -e '.[digits,data,einops,finetune,hub,datasets,openvino,dev]' h5py loguru tqdm nir nirtorch
 	@$(PIP) install -c constraints.txt --no-deps spikingjelly
 	@touch $@

@@ -57,6 +57,19 @@ def test_a_file_that_exists_is_replaced_by_force_alone(run, net, exported):
     assert "compared on random images" in ended.err
 
 
+def test_nir_tells_what_is_in_and_what_is_left_out(run, tmp_path):
+    pytest.importorskip("nirtorch", reason="NIRTorch is not installed: psvit[nir]")
+    path = tmp_path / "digits.nir"
+    ended = run("export", "spikformer-digits", "--format", "nir", "--n", 20, "-o", path)
+    assert ended.code == 0, ended.err
+    assert "part        head: 1 layer to 10; all values " in ended.err
+    assert "left out    matmul after blocks.0.attn.qkv_lif and 3 more: NIR has no" in ended.err
+    ended = run("evaluate", path)
+    assert ended.code == 2
+    assert ended.err.count("\n") == 1
+    assert "holds parts of a model" in ended.err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -37,7 +38,7 @@ from psvit.cli.options import (
     Std,
 )
 from psvit.errors import DataError, OptionError
-from psvit.export import FORMATS, WEIGHTS, Export, check_choice, check_file, json_path
+from psvit.export import NAMES, WEIGHTS, Export, check_choice, check_file, json_path
 from psvit.export import export as write_export
 from psvit.models import MODELS
 from psvit.models.load import LoadedModel
@@ -55,7 +56,7 @@ def export(
         typer.Option("-o", "--out", metavar="FILE", help="The file to write.", show_default=False),
     ],
     format: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")
+        str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(NAMES)}.")
     ] = "onnx",
     weights: Annotated[
         str,
@@ -128,8 +129,11 @@ def export(
 
 def lines(made: Export) -> Iterator[str]:
     """What there is to say of an export, for people."""
-    found = made.comparison
     yield f"written to  {made.path}  ({bytes_text(made.bytes)}), {json_path(made.path).name}"
+    found = made.comparison
+    if found is None:
+        yield from _part_lines(made)
+        return
     whole = made.details.get("bytes_float32")
     if whole:
         yield f"size        {1 - made.bytes / whole:.1%} less than with float32 weights"
@@ -150,6 +154,31 @@ def lines(made: Export) -> Iterator[str]:
             f"{found.correct_model / found.labelled:.2%}, on the {found.labelled} test "
             "images of them"
         )
+
+
+def _part_lines(made: Export) -> Iterator[str]:
+    """The parts that were written, each beside the model, and what is in none."""
+    for part in made.parts:
+        sizes = "x".join(map(str, part.output_shape))
+        if part.differing:
+            said = (
+                f"{part.differing_values:,} of {part.values:,} values differ, in "
+                f"{part.differing} of {part.n} images"
+            )
+        else:
+            said = f"all values {f'within {part.largest:.1e}' if part.largest else 'equal'}"
+        if part.spikes is not None:
+            said += f", {part.spikes:,} spikes"
+        yield f"part        {part.name}: {plural(len(part.layers), 'layer')} to {sizes}; {said}"
+    counts = Counter((left.operation, left.reason) for left in made.left)
+    places = {(left.operation, left.reason): left.layer for left in reversed(made.left)}
+    for (operation, reason), count in counts.items():
+        where = places[operation, reason] + (f" and {count - 1} more" if count > 1 else "")
+        yield f"left out    {operation} {_where(where)}: {reason}"
+
+
+def _where(place: str) -> str:
+    return place if place.startswith(("after ", "at ")) else f"of {place}"
 
 
 def _sources(loaded: LoadedModel, spec: str, data: str | None) -> tuple[str | None, str | None]:

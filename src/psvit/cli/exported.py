@@ -25,6 +25,7 @@ def evaluate_export(
 ) -> dict[str, Any]:
     """Measure it on test images; the file beside it says which, and their preprocessing, if the
     options are silent. Raises OptionError if nothing says what to evaluate on."""
+    model = open_export(path)
     told = _told(path).get("settings", {})
     if options.recipe is None and told.get("recipe"):
         options = replace(options, recipe=Recipe.from_dict(told["recipe"]))
@@ -36,7 +37,6 @@ def evaluate_export(
         note(f"evaluated on {source}, as when it was exported")
     only = data is not None or told.get("eval_data") is not None
     batches = options.open(source, "eval", only=only, limit=limit)
-    model = open_export(path)
     cpu = torch.device("cpu")
     figures = Figures(memory_bytes=path.stat().st_size, params=0, macs=0)
     figures = with_accuracy(figures, model, batches, f"on {source}", cpu)

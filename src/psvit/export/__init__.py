@@ -2,7 +2,7 @@
 
 from psvit.export.files import check_file as check_file
 from psvit.export.files import json_path as json_path
-from psvit.export.formats import FORMATS as FORMATS
+from psvit.export.formats import NAMES as NAMES
 from psvit.export.formats import WEIGHTS as WEIGHTS
 from psvit.export.formats import check_choice as check_choice
 from psvit.export.formats import format_of as format_of

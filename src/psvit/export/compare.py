@@ -24,7 +24,7 @@ def compare(model: nn.Module, forward: Forward, batches: Iterable[Any], n: int) 
     try:
         model.eval()
         with torch.no_grad():
-            for images, labels in _first(batches, n):
+            for images, labels in first_images(batches, n):
                 reset_state(model)
                 found.append(_outcome(logits_of(model, images), forward(images), labels))
     finally:
@@ -47,7 +47,10 @@ def compare(model: nn.Module, forward: Forward, batches: Iterable[Any], n: int) 
     )
 
 
-def _first(batches: Iterable[Any], n: int) -> Iterable[tuple[torch.Tensor, torch.Tensor | None]]:
+def first_images(
+    batches: Iterable[Any], n: int
+) -> Iterable[tuple[torch.Tensor, torch.Tensor | None]]:
+    """The first ``n`` images of batches that may have labels."""
     left = n
     for batch in batches:
         if left <= 0:

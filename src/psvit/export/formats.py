@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,20 +21,24 @@ FORMATS: Mapping[str, str] = {
     "executorch": "psvit.export.to_executorch:EXECUTORCH",
 }
 """Name -> where its Format is."""
+PARTS = "nir"
+"""The format that holds the parts of a model, each a graph of its own, and gives no logits."""
+NAMES = (*FORMATS, PARTS)
 
 SUFFIXES: Mapping[str, str] = {
     ".onnx": "onnx",
     ".pt2": "pt2",
     ".xml": "openvino",
     ".pte": "executorch",
+    ".nir": PARTS,
 }
 WEIGHTS = ("float32", "int8")
 
 
 def check_choice(name: str, weights: str, path: Path) -> None:
     """Raises OptionError for a format, or weights, that there are not, or another's suffix."""
-    if name not in FORMATS:
-        raise OptionError(f"no format is called {name!r}: expected one of {', '.join(FORMATS)}")
+    if name not in NAMES:
+        raise OptionError(f"no format is called {name!r}: expected one of {', '.join(NAMES)}")
     if weights not in WEIGHTS:
         raise OptionError(f"weights {weights!r}: expected one of {', '.join(WEIGHTS)}")
     suffix = next(end for end, owner in SUFFIXES.items() if owner == name)
@@ -51,6 +56,11 @@ def format_of(name: str) -> Format:
     module, attribute = FORMATS[name].split(":")
     found: Format = getattr(importlib.import_module(module), attribute)
     return found
+
+
+def nir_exchange() -> Any:
+    """The module that writes and reads NIR. Raises MissingExtra if a package is absent."""
+    return importlib.import_module("psvit.export.to_nir")
 
 
 def is_export(path: str | Path) -> bool:
@@ -77,5 +87,9 @@ def open_export(path: str | Path) -> nn.Module:
     if not is_export(path):
         raise OutputError(
             f"{path} is not an exported model: expected a file that ends in {', '.join(SUFFIXES)}"
+        )
+    if SUFFIXES[path.suffix] == PARTS:
+        raise OutputError(
+            f"{path} holds parts of a model, which give no logits together: read it with nir.read"
         )
     return ExportedModel(format_of(SUFFIXES[path.suffix]).read(path))

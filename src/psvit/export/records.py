@@ -54,16 +54,53 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class PartMatch:
+    """Values of a part of the model that was written beside the model's own, on ``n`` images.
+
+    ``values``: how many there are; ``spikes``: how many of the model's are 1, None if they are not
+    all 0 or 1. ``differing_values``: how many differ by more than TOLERANCE, in ``differing``
+    images; ``largest``: the largest difference in the others.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    n: int
+    values: int
+    spikes: int | None
+    differing_values: int
+    differing: int
+    largest: float
+    largest_differing: float
+
+
+@dataclass(frozen=True)
+class Left:
+    """An operation that is in no part: where it is, what it is, and why."""
+
+    layer: str
+    operation: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Export:
-    """A written file. ``details``: opset, producer, operators, by format."""
+    """A written file. ``details``: opset, producer, operators, by format.
+
+    ``comparison`` is of the whole model; None where the file holds ``parts`` of it, each compared
+    alone, and ``left`` is what is in none.
+    """
 
     path: Path
     format: str
     weights: str
     bytes: int
     input_shape: tuple[int, ...]
-    comparison: Comparison
+    comparison: Comparison | None
     details: Mapping[str, Any] = field(default_factory=dict)
+    parts: tuple[PartMatch, ...] = ()
+    left: tuple[Left, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As the JSON beside the file has it."""
@@ -74,7 +111,17 @@ class Export:
             "weights": self.weights,
             "bytes": self.bytes,
             "input": {"name": "images", "shape": ["batch", *self.input_shape], "dtype": "float32"},
+            **self._compared(),
+            **self.details,
+        }
+
+    def _compared(self) -> dict[str, Any]:
+        if self.comparison is None:
+            return {
+                "parts": [asdict(part) for part in self.parts],
+                "left": [asdict(left) for left in self.left],
+            }
+        return {
             "output": {"name": "logits", "shape": ["batch", "classes"]},
             "comparison": asdict(self.comparison),
-            **self.details,
         }

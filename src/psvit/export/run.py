@@ -13,9 +13,10 @@ from torch import nn
 from psvit.errors import ModelError
 from psvit.export.compare import compare
 from psvit.export.files import check_file, json_path, write_json, written_file
-from psvit.export.formats import check_choice, format_of
+from psvit.export.formats import PARTS, check_choice, format_of
 from psvit.export.lower import lower
 from psvit.export.records import Export
+from psvit.export.run_parts import export_parts
 
 N = 1000
 RANDOM_BATCH = 50
@@ -38,8 +39,9 @@ def export(
     """Write ``model`` to the file ``path``, and compare what the file computes with it.
 
     ``example_inputs``: images ``[B, C, H, W]`` or ``[B, T, ...]`` with B >= 2; the file takes any
-    B, and gives logits ``[B, K]``, from neurons at rest. ``format``: onnx, pt2, openvino or
-    executorch. ``weights``: float32, or int8: 8 bits, a scale for each output channel (onnx alone).
+    B, and gives logits ``[B, K]``, from neurons at rest. ``format``: onnx, pt2, openvino,
+    executorch, or nir, whose file holds the parts of the model that NIR can express.
+    ``weights``: float32, or int8: 8 bits, a scale for each output channel (onnx alone).
     ``data``: batches of images, or ``(images, labels)``, of which the first ``n`` are compared;
     without, ``n`` random images. ``path`` + ".json" tells the result, and ``settings``, which is
     plain data. All of it is written whole, or not at all.
@@ -51,8 +53,16 @@ def export(
     path = Path(path)
     check_file(path, force=force)
     check_choice(format, weights, path)
-    chosen = format_of(format)
     example = _checked(example_inputs)
+    shape = tuple(example.shape[1:])
+    batches = data if data is not None else _random_images(shape, n)
+    settings = dict(settings or {})
+    if format == PARTS:
+        made = export_parts(
+            model, example, path, batches, n, force=force, settings=settings, say=say
+        )
+        return replace(made, path=path)
+    chosen = format_of(format)
     say("tracing the model")
     program = lower(model, example)
     with written_file(path, force=force) as target:
@@ -62,11 +72,9 @@ def export(
         else:
             details = dict(chosen.write(program, target))
         say("comparing it with the model")
-        shape = tuple(example.shape[1:])
-        batches = data if data is not None else _random_images(shape, n)
         found = compare(model, chosen.read(target), batches, n)
         size = sum(one.stat().st_size for one in target.parent.iterdir())
-        details["settings"] = dict(settings or {})
+        details["settings"] = settings
         made = Export(target, format, weights, size, shape, found, details)
         write_json(json_path(target), made.to_dict())
     return replace(made, path=path)

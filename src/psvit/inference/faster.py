@@ -40,9 +40,14 @@ def fold_batchnorm(
     the layer before gets their scale, and a bias. Norms that follow anything else stay. Raises as
     ``faster`` does.
     """
-    graph = _eval_only(capture(model, example_inputs))
+    return recorded(folded(capture(model, example_inputs)))
+
+
+def folded(graph: Graph) -> Graph:
+    """The eval forward of ``graph``, its norms folded in place, and nothing else."""
+    graph = _eval_only(graph)
     fold(graph)
-    return recorded(graph)
+    return graph
 
 
 def for_inference(graph: Graph, *, folded: bool = True) -> Graph:

@@ -23,16 +23,8 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import Conv1d, Conv2d, Conv3d
 
+from psvit.inference.moves import MOVES, moved, operation
 from psvit.records import Graph
-
-_MOVES = frozenset(
-    {
-        *("flatten", "unflatten", "view", "reshape", "squeeze", "unsqueeze"),
-        *("transpose", "permute", "movedim", "moveaxis", "swapaxes", "swapdims"),
-        *("contiguous", "clone", "detach"),
-    }
-)
-"""Operations that move elements and change none."""
 
 
 def fold(graph: Graph) -> int:
@@ -110,7 +102,7 @@ def _chain_before(norm: fx.Node, root: nn.Module) -> list[fx.Node] | None:
         chain.insert(0, node)
         if isinstance(_module(root, node), Conv1d | Conv2d | Conv3d | nn.Linear):
             return None if _weights_read(node) else chain
-        if _name(node) not in _MOVES:
+        if operation(node) not in MOVES:
             return None
 
 
@@ -128,13 +120,6 @@ def _readers(node: fx.Node) -> Iterator[fx.Node]:
     for user in node.users:
         if not (user.target is getattr and user.args[1:] in (("shape",), ("device",))):
             yield user
-
-
-def _name(node: fx.Node) -> str:
-    target = node.target
-    if node.op == "call_function":
-        return str(getattr(target, "__name__", ""))
-    return str(target) if node.op == "call_method" else ""
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
@@ -187,10 +172,10 @@ def _same_channels(
     index = torch.arange(shape[axis]).view([-1 if i == axis else 1 for i in range(len(shape))])
     labels = index.expand(shape).contiguous()
     for before, node in pairwise(chain):
-        moved = _moved(node, before, labels)
-        if moved is None:
+        sent = moved(node, before, labels)
+        if sent is None:
             return False
-        labels = moved
+        labels = sent
     at = _norm_axis(norm)
     if tuple(labels.shape) != _shape(norm_node) or labels.shape[at] != shape[axis]:
         return False
@@ -198,34 +183,11 @@ def _same_channels(
     return bool((labels == wanted).all())
 
 
-def _moved(node: fx.Node, source: fx.Node, labels: Tensor) -> Tensor | None:
-    unknown = False
-
-    def value(argument: fx.Node) -> Any:
-        nonlocal unknown
-        if argument is source:
-            return labels
-        unknown = unknown or "value" not in argument.meta
-        return argument.meta.get("value")
-
-    args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
-    if unknown:
-        return None
-    try:
-        if node.op == "call_method":
-            out = getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        else:
-            out = node.target(*args, **kwargs)  # type: ignore[operator]
-    except (RuntimeError, ValueError, TypeError, IndexError):
-        return None
-    return out if isinstance(out, Tensor) else None
-
-
 def _scale(layer: Any, scale: Tensor, shift: Tensor) -> None:
     weight = layer.weight
     bias = 0.0 if layer.bias is None else layer.bias.detach().double()
     with torch.no_grad():
         scaled = weight.double() * scale.view(-1, *[1] * (weight.ndim - 1))
-        moved = bias * scale + shift
+        added = bias * scale + shift
         layer.weight = nn.Parameter(scaled.to(weight), requires_grad=False)
-        layer.bias = nn.Parameter(moved.to(weight), requires_grad=False)
+        layer.bias = nn.Parameter(added.to(weight), requires_grad=False)
