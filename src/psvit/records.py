@@ -112,13 +112,14 @@ class Field:
 
     ``lanes`` has the rank of the tensor, size 1 on every axis that it does not vary on.
     ``along`` is the axis on which removal thins the tensor out; on its other varying axes only
-    whole slices can go. ``zero``: a removed lane's elements are exactly 0 in a model whose
-    removed parameters are zeroed. ``block``: lanes are whole heads, not channels.
+    whole slices can go. ``rest``: what each element of a removed lane holds in a model whose
+    removed parameters are zeroed; None where that is not known. ``block``: lanes are whole heads,
+    not channels.
     """
 
     lanes: IntArray
     along: int
-    zero: bool = True
+    rest: float | None = 0.0
     block: bool = False
 
     @property

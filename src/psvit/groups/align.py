@@ -16,6 +16,7 @@ import numpy as np
 from psvit.groups.call import Call, Shape, shape_of
 from psvit.groups.fields import lifted
 from psvit.groups.labelling import Fields, Labelling
+from psvit.groups.rest import Rest, product
 from psvit.records import Field
 
 Operand = tuple[Fields, tuple[int, ...]]
@@ -27,13 +28,13 @@ def aligned(
     operands: Sequence[Operand],
     summed: Sequence[int] = (),
     *,
-    zero: Callable[[tuple[bool, ...]], bool] = any,
+    rest: Callable[[tuple[Rest, ...]], Rest] = product,
     tag: str | None = None,
 ) -> Fields:
     """Fields of the result over the common axes; summed axes keep size 1.
 
-    ``zero`` tells whether a removed channel of the result is 0, given for each operand whether
-    it is 0 there; ``any`` suits a product. ``tag`` says what role the operation suggests.
+    ``rest`` tells what a removed channel of the result holds, given what it holds in each operand.
+    ``tag`` says what role the operation suggests.
     """
     for fields, _ in operands:
         state.require_rectangle(fields)
@@ -42,7 +43,7 @@ def aligned(
             if i != j:
                 for f in fields:
                     _meet(state, f, others, sizes)
-    result = _united(state, operands, zero)
+    result = _united(state, operands, rest)
     if tag:
         for f in result:
             if not f.block:
@@ -76,7 +77,7 @@ def _meet(state: Labelling, f: Field, others: Fields, sizes: Sequence[int]) -> N
 
 
 def _united(
-    state: Labelling, operands: Sequence[Operand], zero: Callable[[tuple[bool, ...]], bool]
+    state: Labelling, operands: Sequence[Operand], rest: Callable[[tuple[Rest, ...]], Rest]
 ) -> Fields:
     """The fields of all operands, those that say the same said once."""
     every = [f for fields, _ in operands for f in fields]
@@ -92,9 +93,15 @@ def _united(
         if key in seen:
             continue
         seen.add(key)
-        flags = tuple(any(_covers(g, f) and g.zero for g in fields) for fields, _ in operands)
-        result.append(replace(f, zero=zero(flags)))
+        rests = tuple(_held(f, fields) for fields, _ in operands)
+        result.append(replace(f, rest=rest(rests)))
     return result
+
+
+def _held(f: Field, fields: Fields) -> Rest:
+    """What an operand with ``fields`` holds where a channel of ``f`` is removed."""
+    known = [g.rest for g in fields if _covers(g, f) and g.rest is not None]
+    return 0.0 if 0.0 in known else next(iter(known), None)
 
 
 def _covers(g: Field, f: Field) -> bool:

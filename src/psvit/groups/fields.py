@@ -20,12 +20,12 @@ Shape = tuple[int, ...]
 
 
 def axis_field(
-    lanes: IntArray, axis: int, ndim: int, *, zero: bool = True, block: bool = False
+    lanes: IntArray, axis: int, ndim: int, *, rest: float | None = 0.0, block: bool = False
 ) -> Field:
     """A field that varies on one axis of a tensor of rank ``ndim``."""
     shape = [1] * ndim
     shape[axis] = len(lanes)
-    return Field(lanes.reshape(shape), axis, zero, block)
+    return Field(lanes.reshape(shape), axis, rest, block)
 
 
 def is_scrambled(field: Field) -> bool:

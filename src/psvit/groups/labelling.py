@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from psvit.groups.fields import axis_field, is_scrambled, rows_of
 from psvit.groups.lanes import Lanes
+from psvit.groups.rest import Rest, nothing
 from psvit.records import Dim, Field, IntArray, Mode
 
 Fields = list[Field]
@@ -20,18 +21,20 @@ Fields = list[Field]
 class Labelling:
     """The state of one propagation. Rules read fields of operands and add facts here.
 
-    ``aliases``: further names of tensors that are held under several. ``slots``: the lanes of
-    each axis of each tensor. ``rows``: matrices of lanes whose rows must keep equally many;
-    ``sliced``: those whose rows are slices of a tensor. ``slices``: pairs of lists of lane sets,
-    the i-th of one being removed with the i-th of the other (heads). ``pinned``: slices of which
-    one lane at least has to stay. ``follows``: lanes that go with their head only. ``tags``: what
-    operations say about the role of lanes. ``probed``: what trying out a module has shown.
+    ``numbers``: nodes of one element that is known. ``aliases``: further names of tensors that are
+    held under several. ``slots``: the lanes of each axis of each tensor. ``rows``: matrices of
+    lanes whose rows must keep equally many; ``sliced``: those whose rows are slices of a tensor.
+    ``slices``: pairs of lists of lane sets, the i-th of one being removed with the i-th of the
+    other (heads). ``pinned``: slices of which one lane at least has to stay. ``follows``: lanes
+    that go with their head only. ``tags``: what operations say about the role of lanes.
+    ``probed``: what trying out a module has shown.
     """
 
     module: nn.Module
     lanes: Lanes = field(default_factory=Lanes)
     slots: dict[tuple[str, Dim], IntArray] = field(default_factory=dict)
     fields: dict[Mode, dict[str, Any]] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
     rows: list[IntArray] = field(default_factory=list)
     slices: list[tuple[list[IntArray], list[IntArray]]] = field(default_factory=list)
     pinned: list[IntArray] = field(default_factory=list)
@@ -147,7 +150,7 @@ class Labelling:
         if f.along in hit or f.block:
             if not exact:
                 self.lock([f], f"{reason} over channels depends on every channel")
-            elif not f.zero:
+            elif f.rest != 0.0:
                 self.lock([f], f"{reason} over channels that are not 0 when removed")
             return self._block(f, rest) if rest else None
         for axis in hit:  # only slices are summed: each must line up with the others
@@ -155,7 +158,7 @@ class Labelling:
         lanes = f.lanes
         for axis in hit:
             lanes = np.take(lanes, [0], axis=axis)
-        return replace(f, lanes=lanes)
+        return replace(f, lanes=lanes, rest=nothing(f.rest))
 
     def _block(self, f: Field, rest: frozenset[int]) -> Field:
         """Whole slices as units: what survives of a field of which the thinned axis is summed."""
@@ -172,22 +175,25 @@ class Labelling:
                 self.members[block] = key
             ids.append(self._blocks[key])
         shape = [f.lanes.shape[d] if d in rest else 1 for d in range(f.lanes.ndim)]
-        return Field(np.array(ids, dtype=np.int64).reshape(shape), order[-1], f.zero, block=True)
+        return Field(
+            np.array(ids, dtype=np.int64).reshape(shape), order[-1], nothing(f.rest), block=True
+        )
 
     # -- tensors without a history
 
     def parameter_fields(self, name: str, shape: Sequence[int]) -> Fields:
         """One field for each axis of a parameter, buffer or constant."""
+        rest = None if name in self.divisors else 0.0  # the reference leaves divisors as they are
         return [
-            axis_field(self.axis_lanes(name, d, size), d, len(shape))
+            axis_field(self.axis_lanes(name, d, size), d, len(shape), rest=rest)
             for d, size in enumerate(shape)
             if size > 1
         ]
 
-    def new_fields(self, shape: Sequence[int], axes: Iterable[int], *, zero: bool) -> Fields:
+    def new_fields(self, shape: Sequence[int], axes: Iterable[int], rest: Rest) -> Fields:
         """Fields of a tensor that the forward makes: its elements are all alike."""
         return [
-            axis_field(self.lanes.fresh(shape[d]), d, len(shape), zero=zero)
+            axis_field(self.lanes.fresh(shape[d]), d, len(shape), rest=rest)
             for d in axes
             if shape[d] > 1
         ]

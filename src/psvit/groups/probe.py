@@ -1,4 +1,4 @@
-"""Evidence about operations without a rule: do they act on each channel alone, and keep 0 at 0?
+"""Evidence about operations without a rule: do they act on each channel alone?
 
 An operation keeps its labels only if slicing before it equals slicing after it, tried on random
 and on spike-like data and with several slices. That is evidence, not proof, so operations that
@@ -56,15 +56,6 @@ def commutes(function: Function, operands: Sequence[torch.Tensor], axis: int) ->
     except Exception:  # a failure of any kind shows that the axis cannot be sliced
         return False
     return True
-
-
-def keeps_zero(function: Function, operands: Sequence[torch.Tensor]) -> bool:
-    """Whether the result is exactly 0; zeros are passed in place of removed channels."""
-    try:
-        out = function(*operands)
-        return isinstance(out, torch.Tensor) and bool((out == 0).all())
-    except Exception:  # not applicable to such small operands: assume the worst
-        return False
 
 
 def module_function(module: nn.Module) -> Function:

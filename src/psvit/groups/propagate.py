@@ -8,9 +8,11 @@ import torch
 from torch import fx, nn
 
 from psvit.groups.call import Call, is_tensor
+from psvit.groups.divisors import divisors_of
 from psvit.groups.labelling import Labelling
 from psvit.groups.rules import RULES, unknown
 from psvit.groups.rules_layer import layer
+from psvit.groups.trials import buffer_value, number
 from psvit.records import Field, Graph
 
 
@@ -18,8 +20,11 @@ def propagate(graph: Graph) -> Labelling:
     """Label every tensor of the eval and of the train forward, over one set of lanes."""
     state = Labelling(graph.module, aliases=_aliases(graph.module))
     tensors = dict(graph.module.named_parameters()) | dict(graph.module.named_buffers())
+    for forward in graph.forwards.values():
+        state.divisors |= divisors_of(forward)
     for mode, forward in graph.forwards.items():
         state.mode = mode
+        state.numbers = {}
         fields: dict[str, Any] = {}
         state.fields[mode] = fields
         for node in forward.nodes:
@@ -52,11 +57,13 @@ def _label(state: Labelling, node: fx.Node, tensors: dict[str, torch.Tensor]) ->
         name = str(node.target)
         if name not in tensors:
             return []
+        _note_number(state, node, buffer_value(node, tensors[name]))
         return state.parameter_fields(name, tuple(tensors[name].shape))
     if not _involves_tensors(node):
         return []
     call = Call.of(state, node)
     rule = layer if node.op == "call_module" else RULES.get(call.name, unknown)
+    _note_number(state, node, number(call, state.numbers))
     try:
         return _checked(rule(call), node)
     except (ValueError, IndexError, KeyError, TypeError, RuntimeError, AttributeError) as error:
@@ -65,6 +72,11 @@ def _label(state: Labelling, node: fx.Node, tensors: dict[str, torch.Tensor]) ->
             state.lock(state.of(source), f"{call.name} in a form that psvit has no rule for")
         state.unknown.append(f"{call.name} ({type(error).__name__}: {error})")
         return [[] for _ in call.parts] if call.parts else []
+
+
+def _note_number(state: Labelling, node: fx.Node, value: float | None) -> None:
+    if value is not None:
+        state.numbers[node.name] = value
 
 
 def _involves_tensors(node: fx.Node) -> bool:

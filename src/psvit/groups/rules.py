@@ -8,6 +8,7 @@ without an entry is tried out (``unknown``), and reported.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,15 +18,23 @@ from psvit.groups import rules_index, rules_layer, rules_math, rules_move
 from psvit.groups.align import aligned, lifted_all_of
 from psvit.groups.call import Call, shape_of
 from psvit.groups.labelling import Fields
-from psvit.groups.probe import commutes, keeps_zero, samples
+from psvit.groups.probe import commutes, samples
+from psvit.groups.rest import Rest
+from psvit.groups.trials import evaluated, filled
 
 Rule = Callable[[Call], Any]
 
 
 def created(call: Call) -> Fields:
-    """A tensor that the forward makes: all elements alike, so any part of an axis may go."""
-    zero = "zeros" in call.name or "empty" in call.name
-    return call.state.new_fields(call.shape, range(len(call.shape)), zero=zero)
+    """A tensor that the forward makes: all elements alike, so any part of an axis may go.
+
+    ``zeros_like(x)`` has the shape of x, so what goes from x goes from it.
+    """
+    rest = filled(call)
+    like = call.fields(call.args[0]) if call.name.endswith("_like") else []
+    own = [replace(f, rest=rest) for f in like if not f.block]
+    axes = set(range(len(call.shape))).difference(*(f.varying for f in own))
+    return own + call.state.new_fields(call.shape, sorted(axes), rest)
 
 
 def unlabelled(call: Call) -> Any:
@@ -51,7 +60,11 @@ def unknown(call: Call) -> Any:
         )
     if call.parts is None and _broadcasts(tensors, call.shape) and _acts_locally(call, tensors):
         operands = [lifted_all_of(call, t, len(call.shape)) for t in tensors]
-        return aligned(call.state, operands, zero=lambda flags: _zero(call, tensors, flags))
+
+        def rest(rests: tuple[Rest, ...]) -> Rest:
+            return evaluated(call, dict(zip(tensors, rests, strict=True)), small=False)
+
+        return aligned(call.state, operands, rest=rest)
     for t in labelled:
         call.state.lock(call.fields(t), f"{call.name} has no rule and mixes its channels")
     return unlabelled(call)
@@ -74,16 +87,6 @@ def _acts_locally(call: Call, tensors: list[fx.Node]) -> bool:
         return call.replayed(dict(zip(tensors, operands, strict=True)))
 
     return all(-axis <= rank and commutes(run, values, axis) for axis in axes)
-
-
-def _zero(call: Call, tensors: list[fx.Node], flags: tuple[bool, ...]) -> bool:
-    values = {
-        t: torch.zeros(shape_of(t), dtype=t.meta["dtype"])
-        if zero
-        else samples(shape_of(t), t.meta["dtype"])[0]
-        for t, zero in zip(tensors, flags, strict=True)
-    }
-    return keeps_zero(lambda: call.replayed(values), [])
 
 
 def _names(text: str, rule: Rule) -> dict[str, Rule]:

@@ -13,6 +13,7 @@ from psvit.groups.align import aligned, lifted_all, lifted_all_of
 from psvit.groups.call import Call, Shape, is_tensor, shape_of
 from psvit.groups.fields import moved
 from psvit.groups.labelling import Fields, Labelling
+from psvit.groups.rest import Rest, agreed
 from psvit.records import Field
 
 
@@ -40,16 +41,26 @@ def setitem(call: Call) -> Fields:
         return _masked_setitem(call, target, index, value)
     region = _indexed(call, target, index)
     shape = _region_shape(target, index)
-    flags: tuple[bool, ...]
+    number = float(value) if isinstance(value, (bool, int, float)) else None
+    written: Fields = []
     if is_tensor(value):
+        number = call.state.numbers.get(value.name)
         operands = [lifted_all(region, shape, len(shape)), lifted_all_of(call, value, len(shape))]
-        aligned(call.state, operands)
-        flags = tuple(f.zero for f in call.fields(value)) or (True,)
-    else:
-        flags = (not isinstance(value, (int, float)) or value == 0,)
+        written = aligned(
+            call.state, operands, rest=lambda r: agreed([r[0], number if r[1] is None else r[1]])
+        )
     fields = call.state.fields[call.state.mode]
-    fields[target.name] = [replace(f, zero=f.zero and all(flags)) for f in call.fields(target)]
+    fields[target.name] = [
+        replace(f, rest=_after_write(call.state, f, written, number)) for f in call.fields(target)
+    ]
     return []
+
+
+def _after_write(state: Labelling, f: Field, written: Fields, number: Rest) -> Rest:
+    """What a removed lane of ``f`` holds after a part of the tensor was written."""
+    own = state.lanes.roots(f.lanes).ravel()
+    same = [g for g in written if np.isin(state.lanes.roots(g.lanes), own).any()]
+    return agreed([f.rest, *([g.rest for g in same] or [number])])
 
 
 def _masked_setitem(call: Call, target: Any, index: tuple[Any, ...], value: Any) -> Fields:
@@ -66,9 +77,9 @@ def _masked_setitem(call: Call, target: Any, index: tuple[Any, ...], value: Any)
     ]
     operand = (padded, shape_of(mask) + (1,) * trailing)
     aligned(state, [(call.fields(target), shape_of(target)), operand])
-    zero = isinstance(value, (int, float)) and value == 0
+    number = float(value) if isinstance(value, (bool, int, float)) else None
     fields = state.fields[state.mode]
-    fields[target.name] = [replace(f, zero=f.zero and zero) for f in call.fields(target)]
+    fields[target.name] = [replace(f, rest=agreed([f.rest, number])) for f in call.fields(target)]
     return []
 
 
@@ -155,7 +166,7 @@ def gather(call: Call) -> Fields:
     for tensor in (source, index):
         shape = tuple(1 if d == axis else s for d, s in enumerate(shape_of(tensor)))
         operands.append(([f for f in call.fields(tensor) if axis not in f.varying], shape))
-    return aligned(call.state, operands, zero=lambda flags: flags[0])
+    return aligned(call.state, operands, rest=lambda rests: rests[0])
 
 
 def index_select(call: Call) -> Fields:

@@ -22,8 +22,10 @@ from psvit.groups.align import Operand, aligned
 from psvit.groups.call import Call, shape_of
 from psvit.groups.fields import axis_field, is_scrambled
 from psvit.groups.labelling import Fields, Labelling
-from psvit.groups.probe import commutes, keeps_zero, module_function, samples, small_shape
+from psvit.groups.probe import commutes, module_function, samples, small_shape
+from psvit.groups.rest import nothing, total
 from psvit.groups.rules_math import grouped_statistics, mixed
+from psvit.groups.trials import held
 from psvit.records import Field, IntArray
 
 
@@ -67,7 +69,7 @@ def channel_lanes(
 def without_bias(fields: Fields, layer: _ConvNd | nn.Linear) -> Fields:
     """Fields of other axes than the channels': a bias makes what was 0 there something else."""
     biased = layer.bias is not None
-    return [replace(f, zero=f.zero and not biased) for f in fields]
+    return [replace(f, rest=None if biased else nothing(f.rest)) for f in fields]
 
 
 def convolution(call: Call, conv: _ConvNd) -> Fields:
@@ -153,8 +155,8 @@ def batch_norm(call: Call, norm: _NormBase) -> Fields:
     for name, tensor in _own_tensors(norm).items():
         if tensor.ndim == 1:
             call.state.bind(f"{call.node.target}.{name}", 0, lanes)
-    zero = norm.affine or all(f.zero for f in plain)
-    return [*rest, axis_field(lanes, axis, len(call.shape), zero=zero)]
+    left = 0.0 if norm.affine else total([f.rest for f in plain])
+    return [*rest, axis_field(lanes, axis, len(call.shape), rest=left)]
 
 
 def layer_norm(call: Call, norm: nn.LayerNorm) -> Fields:
@@ -171,7 +173,7 @@ def group_norm(call: Call, norm: nn.GroupNorm) -> Fields:
         if f.varying == {axis}:
             for name, _ in norm.named_parameters():
                 call.state.bind(f"{call.node.target}.{name}", 0, f.lanes.ravel())
-    return [f if f.varying == {axis} else replace(f, zero=False) for f in fields]
+    return [f if f.varying == {axis} else replace(f, rest=None) for f in fields]
 
 
 def _channel_axis(norm: nn.Module) -> int:
@@ -195,7 +197,7 @@ def functional_embedding(call: Call) -> Fields:
             call.state.lock([f], _VOCABULARY)
     last = len(call.shape) - 1
     return [
-        axis_field(f.lanes.ravel(), last, last + 1, zero=f.zero)
+        axis_field(f.lanes.ravel(), last, last + 1, rest=f.rest)
         for f in call.fields(weight)
         if f.varying == {1}
     ]
@@ -234,7 +236,7 @@ def channel_parameters(call: Call, module: nn.Module) -> Fields:
         else:
             shape = list(tensor.shape)
             call.state.lock(fields, f"{type(module).__name__}.{key} of shape {shape} follows it")
-    return [Field(f.lanes, f.along, False, f.block) for f in fields]
+    return [replace(f, rest=None) for f in fields]
 
 
 def pointwise(call: Call, module: nn.Module) -> Any:
@@ -268,19 +270,19 @@ def evidence(
     known = call.state.probed if key is not None else {}
     kept: Fields = []
     for f in fields:
-        question = (key, small, dtype, f.varying)
+        question = (key, small, dtype, f.varying, f.rest)
         if question not in known:
             local = all(
                 commutes(function, [x], d - len(shape))
                 for d in f.varying
                 for x in samples(small, dtype)
             )
-            known[question] = local, keeps_zero(function, [torch.zeros(small, dtype=dtype)])
-        local, silent = known[question]
+            known[question] = local, held(function, small, dtype, f.rest)
+        local, rest = known[question]
         if not (local and same and all(call.shape[d] == shape[d] for d in f.varying)):
             call.state.lock([f], f"{what} does not act on each channel alone")
             continue
-        kept.append(replace(f, zero=f.zero and silent))
+        kept.append(replace(f, rest=rest))
     return [[] for _ in call.parts] if call.parts else kept
 
 
@@ -358,9 +360,9 @@ def _with_bias(call: Call, fields: Fields, bias: Any, axis: int) -> Fields:
     if not isinstance(bias, fx.Node):
         return fields
     rank = len(call.shape)
-    lanes = [axis_field(f.lanes.ravel(), axis, rank, zero=f.zero) for f in call.fields(bias)]
+    lanes = [axis_field(f.lanes.ravel(), axis, rank, rest=f.rest) for f in call.fields(bias)]
     sizes = tuple(s if d == axis else 1 for d, s in enumerate(call.shape))
-    return aligned(call.state, [(fields, call.shape), (lanes, sizes)], zero=all)
+    return aligned(call.state, [(fields, call.shape), (lanes, sizes)], rest=total)
 
 
 def _placed(f: Field, where: dict[int, int], rank: int) -> Field:
@@ -369,20 +371,20 @@ def _placed(f: Field, where: dict[int, int], rank: int) -> Field:
     for source, target in where.items():
         if source < f.lanes.ndim:
             shape[target] = f.lanes.shape[source]
-    return Field(f.lanes.reshape(shape), where[f.along], f.zero, f.block)
+    return Field(f.lanes.reshape(shape), where[f.along], f.rest, f.block)
 
 
 def _inserted(f: Field, axis: int) -> Field:
-    return Field(np.expand_dims(f.lanes, axis), f.along + (f.along >= axis), f.zero, f.block)
+    return Field(np.expand_dims(f.lanes, axis), f.along + (f.along >= axis), f.rest, f.block)
 
 
 def _padded(f: Field, rank: int) -> Field:
     pad = rank - f.lanes.ndim
-    return Field(f.lanes.reshape((1,) * pad + f.lanes.shape), f.along + pad, f.zero, f.block)
+    return Field(f.lanes.reshape((1,) * pad + f.lanes.shape), f.along + pad, f.rest, f.block)
 
 
 def _squeezed(f: Field, axis: int) -> Field:
-    return Field(np.squeeze(f.lanes, axis), f.along - (f.along > axis), f.zero, f.block)
+    return Field(np.squeeze(f.lanes, axis), f.along - (f.along > axis), f.rest, f.block)
 
 
 ModuleRule = Callable[[Call, Any], Any]

@@ -7,25 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import fx
 
 from psvit.groups.align import Operand, aligned, lifted_all_of
 from psvit.groups.call import Call, shape_of
 from psvit.groups.fields import axis_field, lifted, without_axes
 from psvit.groups.labelling import Fields
-from psvit.groups.probe import keeps_zero, samples
+from psvit.groups.rest import Rest, nothing
+from psvit.groups.trials import evaluated
 
-DIVISIONS = {
-    "div",
-    "truediv",
-    "true_divide",
-    "div_",
-    "itruediv",
-    "rtruediv",
-    "reciprocal",
-    "floordiv",
-}
 SUMS = {"sum", "nansum", "mean", "norm", "vector_norm"}
 REDUCTIONS = SUMS | {
     "amax", "amin", "max", "min", "var", "std", "logsumexp", "prod", "all", "any", "argmax",
@@ -36,48 +26,14 @@ REDUCTIONS = SUMS | {
 def elementwise(call: Call) -> Fields:
     """Broadcast the operands against one another and align them."""
     rank = len(call.shape)
-    if call.name in DIVISIONS:
-        _note_divisors(call)
     operands = [lifted_all_of(call, t, rank) for t in call.tensors]
-    return aligned(call.state, operands, zero=lambda flags: _zero_stays(call, flags))
 
+    def rest(rests: tuple[Rest, ...]) -> Rest:
+        numbers = call.state.numbers
+        held = zip(call.tensors, rests, strict=True)
+        return evaluated(call, {t: numbers.get(t.name) if r is None else r for t, r in held})
 
-def _zero_stays(call: Call, flags: tuple[bool, ...]) -> bool:
-    """Try the operation: zeros where an operand is 0 for a removed channel, else other values."""
-    tensors = list(dict.fromkeys(call.tensors))
-    flag_of = dict(zip(call.tensors, flags, strict=True))
-    if call.name in DIVISIONS and len(call.args) > 1 and isinstance(call.args[1], fx.Node):
-        flag_of[call.args[1]] = False  # divisors are not zeroed, see Labels.divisors
-    for draw in (0, 1):
-        values = {}
-        for t in tensors:
-            dtype = t.meta.get("dtype", torch.float32)
-            sample = samples((5,), dtype)
-            values[t] = torch.zeros(5, dtype=dtype) if flag_of[t] else sample[draw % len(sample)]
-        if not keeps_zero(lambda values=values: call.replayed(values), []):
-            return False
-    return True
-
-
-def _note_divisors(call: Call) -> None:
-    """Remember parameters that something is divided by: the zeroed reference leaves them be."""
-    if call.name in ("reciprocal", "rtruediv"):
-        stack = [call.args[0]]
-    else:
-        stack = [*call.args[1:2], call.kwargs.get("other")]
-    seen: set[fx.Node] = set()
-    while stack:
-        node = stack.pop()
-        if (
-            not isinstance(node, fx.Node)
-            or node in seen
-            or node.op in ("placeholder", "call_module")
-        ):
-            continue
-        seen.add(node)
-        if node.op == "get_attr":
-            call.state.divisors.add(str(node.target))
-        stack += node.all_input_nodes
+    return aligned(call.state, operands, rest=rest)
 
 
 def reduction(call: Call) -> Any:
@@ -96,7 +52,7 @@ def reduction(call: Call) -> Any:
     for f in fields:
         left = call.state.reduced(f, every, f"{call.name}", exact=exact)
         if left is not None and call.name == "logsumexp":
-            left = replace(left, zero=False)
+            left = replace(left, rest=None)
         if left is not None:
             out.append(left if keepdim else without_axes(left, every))
     if call.parts:
@@ -124,7 +80,8 @@ def along_axis(call: Call) -> Any:
     out = []
     for f in call.fields(call.args[0]):
         if axis not in f.varying:
-            out.append(replace(f, zero=f.zero and call.name not in ("softmax", "log_softmax")))
+            softmax = call.name in ("softmax", "log_softmax")
+            out.append(replace(f, rest=None if softmax else nothing(f.rest)))
         else:
             call.state.lock([f], f"{call.name} over channels depends on every channel")
     return [out for _ in call.parts] if call.parts else out
@@ -262,9 +219,9 @@ def attention(call: Call) -> Fields:
         for d, (a, b) in enumerate(zip(operands["q"][1], operands["k"][1], strict=True))
     )
     if isinstance(mask, fx.Node):
-        weights = aligned(state, [(weights, sizes), spread(mask, (0, 1))], zero=lambda _: False)
+        weights = aligned(state, [(weights, sizes), spread(mask, (0, 1))], rest=lambda _: None)
     state.lock(weights, "softmax over channels", [batch + 1])
-    weights = [replace(f, zero=False) for f in weights if batch + 1 not in f.varying]
+    weights = [replace(f, rest=None) for f in weights if batch + 1 not in f.varying]
     out = aligned(state, [(weights, sizes), operands["v"]], [batch + 1], tag="attended")
     return [without_axes(f, [batch + 1, batch + 2]) for f in out]
 
@@ -302,9 +259,7 @@ def normalisation(call: Call) -> Fields:
         sizes = tuple(shape_of(tensor)[0] if d == 1 else 1 for d in range(rank))
         operands.append((lanes, sizes))
         scaled |= name == "weight"
-        if name == "running_var" and tensor.op == "get_attr":
-            call.state.divisors.add(str(tensor.target))
-    return aligned(call.state, operands, zero=lambda flags: scaled or flags[0])
+    return aligned(call.state, operands, rest=lambda rests: 0.0 if scaled else nothing(rests[0]))
 
 
 def layer_norm(call: Call) -> Fields:
@@ -353,7 +308,7 @@ def mixed(call: Call, axes: Iterable[int], what: str, tensors: Iterable[Any] = (
     for t in tensors:
         if t is not source:
             call.state.lock(call.fields(t), f"{what} depends on every channel")
-    return [f for f in call.fields(source) if not f.varying & axes]
+    return [replace(f, rest=nothing(f.rest)) for f in call.fields(source) if not f.varying & axes]
 
 
 def trailing(call: Call) -> Any:

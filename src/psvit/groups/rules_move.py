@@ -20,6 +20,7 @@ from psvit.groups.fields import (
     reshaped,
 )
 from psvit.groups.labelling import Fields, Labelling
+from psvit.groups.rest import agreed
 from psvit.records import Field
 
 
@@ -120,7 +121,7 @@ def _stretched(call: Call, function: Callable[[torch.Tensor], Any]) -> Fields:
             new = replace(new, lanes=copies)
         out.append(new)
     grown = [d for d, (a, b) in enumerate(zip(shape, call.shape, strict=True)) if a == 1 < b]
-    return out + state.new_fields(call.shape, grown, zero=False)
+    return out + state.new_fields(call.shape, grown, None)
 
 
 def concatenate(call: Call) -> Fields:
@@ -135,7 +136,7 @@ def concatenate(call: Call) -> Fields:
         fields = [f for f in call.fields(p) if axis not in f.varying]
         sizes = tuple(1 if d == axis else s for d, s in enumerate(shape_of(p)))
         operands.append((fields, sizes))
-    out = aligned(state, operands, zero=all)
+    out = aligned(state, operands, rest=agreed)
     labelled = [[f for f in call.fields(p) if axis in f.varying] for p in pieces]
     if not any(labelled):
         return out
@@ -164,8 +165,8 @@ def _joined(state: Labelling, labelled: list[Fields], shapes: list[Shape], axis:
         copies = state.lanes.fresh(lanes.size).reshape(lanes.shape)
         state.lanes.unite(copies, lanes)
         lanes = copies
-    zero = all(f.zero for fields in labelled for f in fields)
-    joined = Field(lanes, along, zero)
+    rest = agreed([f.rest for fields in labelled for f in fields])
+    joined = Field(lanes, along, rest)
     if along != axis and len(joined.varying) == 1:
         joined = replace(joined, along=axis)
     state.require_rectangle([joined])
@@ -178,7 +179,7 @@ def stack(call: Call) -> Fields:
     axis = call.get(1, "dim", 0) % len(call.shape)
     operands = [(call.fields(p), shape_of(p)) for p in pieces]
     out = []
-    for f in aligned(call.state, operands, zero=all):
+    for f in aligned(call.state, operands, rest=agreed):
         lanes = np.expand_dims(f.lanes, axis)
         out.append(replace(f, lanes=lanes, along=f.along + (f.along >= axis)))
     return out
@@ -202,7 +203,7 @@ def unfold(call: Call) -> Fields:
     for f in call.fields(source):
         if f.varying == {1}:
             lanes = np.repeat(f.lanes.ravel(), call.shape[1] // shape[1])
-            out.append(axis_field(lanes, 1, len(call.shape), zero=f.zero))
+            out.append(axis_field(lanes, 1, len(call.shape), rest=f.rest))
         elif f.varying & {0, 1}:
             call.state.lock([f], "taken apart into windows")
     return out
@@ -216,7 +217,7 @@ def channel_shuffle(call: Call) -> Fields:
         if f.varying == {1} and not f.block:
             lanes = f.lanes.reshape(groups, -1)
             call.state.lanes.unite(lanes, lanes[:1])
-            out.append(axis_field(lanes.T.ravel(), 1, len(call.shape), zero=f.zero))
+            out.append(axis_field(lanes.T.ravel(), 1, len(call.shape), rest=f.rest))
         elif 1 in f.varying:
             call.state.lock([f], "channels that are no plain axis are shuffled")
         else:

@@ -121,7 +121,7 @@ class Resizer:
         for f in self.fields(node):
             if axis in f.varying:
                 lanes = np.take(f.lanes, range(min(index, shape[axis])), axis=axis)
-                prefix.append(Field(lanes, f.along, f.zero, f.block))
+                prefix.append(Field(lanes, f.along, f.rest, f.block))
         if not prefix:
             return index
         shape[axis] = min(index, shape[axis])
