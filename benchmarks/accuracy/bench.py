@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 
 import psvit
 from psvit.artefacts.checkpoint import load_weights
+from psvit.bench.timing import quartiles, times_in_turns
 from psvit.calibrate import Compensator, calibrate
 from psvit.capture.copying import private_copy
 from psvit.cost import Meter, observe, prepare
@@ -30,6 +32,7 @@ from psvit.train.neuron import fast_neurons
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 CALIBRATION = 1024
+TIMED = 32
 ANALYSIS = 256
 
 
@@ -120,6 +123,22 @@ class Bench:
         """Which test images are right, bool ``[n]``."""
         with fast_neurons(model.to(self.device), compiled=self.compiled):
             return right_images(model, self.test, device=self.device)
+
+    def latencies(self, model: nn.Module) -> tuple[float, float]:
+        """Milliseconds of a batch of ``TIMED`` images: dense and this model, in turns."""
+        images = torch.cat([x for x, _ in self.test])[:TIMED]
+        models = [self.model.to(self.device), model.to(self.device)]
+
+        def forward(one: nn.Module) -> None:
+            reset_state(one)
+            one(images)
+
+        with torch.no_grad():
+            series = times_in_turns([partial(forward, m) for m in models], self.device, 0.0)
+        for one in models:
+            reset_state(one)
+        dense, own = (quartiles(times)[1] for times in series)
+        return dense, own
 
     def firing_rate(self, model: nn.Module) -> float:
         """Spikes by neuron and time step, over all neurons, on a batch of training images."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.accuracy import rival
 from benchmarks.accuracy.bench import Bench, set_up
 from benchmarks.accuracy.cells import DENSE, append, key_of, packed, read
 from psvit.allocate import NEEDS_CURVES, allocate
@@ -24,6 +25,8 @@ from psvit.rewrite import rewrite
 from psvit.train.batches import InMemory, read_into_memory
 
 MASKS = "unstructured"
+UNPLANNED = (MASKS, rival.NAME)
+"""Methods that are not psvit's: there is no plan, so only recoveries that need none."""
 TUNING = {"batch": 256, "lr": 1e-3, "held_out": 0.05}
 
 
@@ -40,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _line(options: argparse.Namespace, method: str, recover: str, level: str) -> dict[str, Any]:
-    saliency = "" if method in (DENSE, MASKS) else options.saliency
+    saliency = "" if method in (DENSE, *UNPLANNED) else options.saliency
     if method == "random":
         saliency = "random"
     return {
@@ -67,7 +70,8 @@ def _level(bench: Bench, options: argparse.Namespace, method: str, level: str, d
     if all(key_of(line) in done for line in lines):
         return
     start = time.perf_counter()
-    plan = None if method == MASKS else _plan(bench, options, method, level)
+    plan = None if method in UNPLANNED else _plan(bench, options, method, level)
+    other = _unplanned(bench, options, method, level, lines) if plan is None else None
     chose = time.perf_counter() - start
     for line in lines:
         if key_of(line) in done:
@@ -75,9 +79,9 @@ def _level(bench: Bench, options: argparse.Namespace, method: str, level: str, d
         start = time.perf_counter()
         how = line["recover"]
         if plan is None:
-            if how not in ("none", "bn"):
+            if other is None or how not in ("none", "bn"):
                 continue
-            model, _ = mask_smallest(bench.model, _share(level))
+            model = private_copy(other)
         else:
             model = rewrite(bench.graph, plan)
         if how.startswith("finetune"):
@@ -85,6 +89,21 @@ def _level(bench: Bench, options: argparse.Namespace, method: str, level: str, d
         else:
             model = bench.recovered(model, how, plan)
         _judge(bench, options, line, model, plan, time.perf_counter() - start, chose)
+
+
+def _unplanned(
+    bench: Bench, options: argparse.Namespace, method: str, level: str, lines: list[dict[str, Any]]
+) -> nn.Module | None:
+    """A model by a method that is not psvit's; None, with lines that say why, if there is none."""
+    if method == MASKS:
+        return mask_smallest(bench.model, _share(level))[0]
+    try:
+        return rival.pruned(bench.model, bench.images[0][:2], _share(level))
+    except rival.Unusable as error:
+        for line in lines:
+            append(options.out, line | {"failed": str(error)})
+        print(f"{method} {level}: {error}", flush=True)
+        return None
 
 
 def _plan(bench: Bench, options: argparse.Namespace, method: str, level: str) -> Plan:
@@ -156,6 +175,9 @@ def _judge(
     figures = {k: v for k, v in asdict(bench.meter.measure(removal)).items() if v is not None}
     if line["method"] == MASKS:
         figures = {"zeroed": _share(line["level"])}
+    elif line["method"] == rival.NAME:
+        figures = {"params": sum(p.numel() for p in model.parameters())}
+    dense_ms, ms = bench.latencies(model)
     analysis = bench.kept.get(f"guidance {line['saliency']} seconds")
     line |= {
         "n": len(right),
@@ -163,6 +185,8 @@ def _judge(
         "right": packed(right),
         "rate": bench.firing_rate(model),
         "figures": figures,
+        "ms": ms,
+        "dense_ms": dense_ms,
         "recovery_seconds": took,
         "allocation_seconds": chose,
         "analysis_seconds": analysis if line["method"] in NEEDS_CURVES else None,

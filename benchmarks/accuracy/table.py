@@ -60,7 +60,7 @@ run in TF32, alike for every model.
 def _rows(cells: dict[Key, Any], model: str) -> list[dict[str, Any]]:
     rows = []
     for key, cell in cells.items():
-        if key[0] != model or key[1] == DENSE:
+        if key[0] != model or key[1] == DENSE or "failed" in cell:
             continue
         control = cells[model, DENSE, "", CONTROLS.get(key[3], "bn"), "0%"]
         lost, low, high = paired_drop(unpacked(control), unpacked(cell))
@@ -87,6 +87,8 @@ def _section(cells: dict[Key, Any], model: str, rows: list[dict[str, Any]]) -> s
         }
         cells_ = " | ".join(found.get(level, "") for level in levels)
         lines.append(f"| {method} | {ranking or '-'} | {how} | {cells_} |")
+    failed = {(k[1], c["failed"]) for k, c in cells.items() if k[0] == model and "failed" in c}
+    lines += [f"\n{method}: {reason}." for method, reason in sorted(failed)]
     costs = _costs(rows, levels, dense["none"]["figures"])
     return "\n".join([*lines, "", _beside(rows, levels), "", costs, ""])
 
@@ -120,9 +122,11 @@ def _costs(rows: list[dict[str, Any]], levels: list[str], whole: dict[str, float
     """What optimal's models save of the ``whole``, and the seconds that they took."""
     lines = [
         "Models of `optimal` with `auto`: shares saved (SOPs and energy at the firing rates of the "
-        "unpruned model), firing rate afterwards, seconds on the machine above:\n",
-        "| saved | memory | MACs | SOPs | energy | firing rate | choosing | recovery |",
-        "|---" * 8 + "|",
+        "unpruned model), firing rate afterwards, milliseconds of 32 images in eager mode (in "
+        "brackets: of the unpruned model, in turns), seconds of the choice and of the recovery, on "
+        "the machine above:\n",
+        "| saved | memory | MACs | SOPs | energy | firing rate | 32 images | choosing | recovery |",
+        "|---" * 9 + "|",
     ]
     for level in levels:
         for r in rows:
@@ -133,10 +137,14 @@ def _costs(rows: list[dict[str, Any]], levels: list[str], whole: dict[str, float
                 for unit in ("memory_bytes", "macs", "sops", "energy_pj")
             ]
             lines.append(
-                f"| {level} | {' | '.join(shares)} | {r['rate']:.1%} | "
+                f"| {level} | {' | '.join(shares)} | {r['rate']:.1%} | {_timed(r)} | "
                 f"{r['allocation_seconds']:.1f} | {r['recovery_seconds']:.1f} |"
             )
     return "\n".join(lines)
+
+
+def _timed(row: dict[str, Any]) -> str:
+    return f"{row['ms']:.1f} ({row['dense_ms']:.1f})" if "ms" in row else ""
 
 
 def _chart(model: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -168,4 +176,5 @@ def _chart(model: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _machines(cells: dict[Key, Any]) -> str:
-    return "; ".join(sorted({f"{c['device']}, torch {c['torch']}" for c in cells.values()}))
+    named = {f"{c['device']}, torch {c['torch']}" for c in cells.values() if "device" in c}
+    return "; ".join(sorted(named))
