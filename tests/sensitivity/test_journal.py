@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import psvit
-from psvit.sensitivity import sweep as sweep_file
+from psvit.journal import Journal
 from psvit.sensitivity.files import curves_to_json
 from tests.sensitivity.tiny import GRID, Spiking, Tiny, journal_of, tiny
 
@@ -30,17 +30,21 @@ def expected(spiking: Tiny) -> str:
         return curves_to_json(spiking.analyse())
 
 
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """The points that are measured from now on."""
-    points: list[tuple[int, int]] = []
-    measure = sweep_file.measure
+LOOKS = 2 * (1 + 2 * len(GRID))
+"""Two batches, each seen by the unpruned model and by two ties at every ratio."""
 
-    def count(bench, job, ran):
-        points.append((job.trial.tie, job.trial.removed))
-        return measure(bench, job, ran)
 
-    monkeypatch.setattr(sweep_file, "measure", count)
-    return points
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
+    """The looks that are taken from now on."""
+    looks: list[tuple[int, int, int]] = []
+    add = Journal.add
+
+    def count(journal, look):
+        looks.append((look.tie, look.removed, look.batch))
+        return add(journal, look)
+
+    monkeypatch.setattr(Journal, "add", count)
+    return looks
 
 
 @pytest.mark.parametrize("images", [3, 10, 18])
@@ -53,10 +57,10 @@ def test_killed_and_resumed_equals_uninterrupted_byte_for_byte(
     killed = subprocess.run(command, cwd=ROOT, env=environment, timeout=300, check=False)
     assert killed.returncode == -signal.SIGKILL
     done = len(journal.read_bytes().splitlines()) - 1
-    assert done == (images - 1) // 5  # the points that were whole when it died
-    again = measured(monkeypatch)
+    assert done == {3: 1, 10: 4, 18: 8}[images]  # what was whole when it died
+    again = looked(monkeypatch)
     assert curves_to_json(spiking.analyse(journal=journal)) == expected
-    assert len(again) == 2 * len(GRID) - done
+    assert len(again) == LOOKS - done
 
 
 def test_a_last_line_torn_anywhere_is_dropped(
@@ -67,7 +71,7 @@ def test_a_last_line_torn_anywhere_is_dropped(
     whole = journal.read_bytes()
     lines = whole.splitlines(keepends=True)
     ends = [len(b"".join(lines[:i])) for i in range(len(lines) + 1)]
-    again = measured(monkeypatch)
+    again = looked(monkeypatch)
     for cut in (0, 1, 40, ends[1] - 1, ends[1], ends[1] + 9, ends[3] - 1, ends[3], ends[4] + 1):
         journal.write_bytes(whole[:cut])
         again.clear()
@@ -80,22 +84,22 @@ def test_a_last_line_torn_anywhere_is_dropped(
 def test_no_point_is_measured_twice(
     spiking: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    points = measured(monkeypatch)
+    looks = looked(monkeypatch)
     curves = spiking.analyse(journal=journal_of(tmp_path), grid=(0.5, 0.25, 0.24, 0.26, 0.9, 0.99))
-    assert len(points) == len(set(points)) == len(curves.points)
+    assert len(looks) == len(set(looks)) == 2 * (1 + len(curves.points))
     spiking.analyse(journal=journal_of(tmp_path), grid=(0.5, 0.25, 0.24, 0.26, 0.9, 0.99))
-    assert len(points) == len(curves.points)
+    assert len(looks) == 2 * (1 + len(curves.points))
 
 
 def test_progress_counts_what_is_left(spiking: Tiny, tmp_path: Path) -> None:
     told: list[tuple[int, int | None]] = []
     spiking.analyse(journal=journal_of(tmp_path), progress=lambda *a: told.append(a))
-    assert told == [(d, 20) for d in (3, 5, 8, 10, 13, 15, 18, 20)]
+    assert told == [(d, 20) for d in (3, 6, 9, 12, 14, 16, 18, 20)]
     lines = journal_of(tmp_path).read_bytes().splitlines(keepends=True)
     journal_of(tmp_path).write_bytes(b"".join(lines[:-1]))
     told.clear()
     spiking.analyse(journal=journal_of(tmp_path), progress=lambda *a: told.append(a))
-    assert told == [(3, 5), (5, 5)]
+    assert told == [(2, 2)]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +148,7 @@ def test_a_journal_of_other_images_weights_or_model(spiking: Tiny, tmp_path: Pat
         (b"my thesis\n", "is not a journal of psvit, so it is not touched"),
         (b"my thesis", "is not a journal of psvit, so it is not touched"),
         (b'{"psvit_sensitivity_journal": 99}\n', "has version 99"),
-        (b'{"psvit_sensitivity_journal": 2}\n', "line 1 is damaged"),
+        (b'{"psvit_sensitivity_journal": 3}\n', "line 1 is damaged"),
     ],
 )
 def test_a_file_that_is_no_journal_of_today(
@@ -175,7 +179,7 @@ def test_a_disk_that_fills_up_loses_nothing(spiking: Tiny, tmp_path: Path, expec
     room = len(b"".join(lines[:3])) + 20  # the third point is cut short
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-        with pytest.raises(psvit.OutputError, match=r"cannot write .* 2 points are kept"):
+        with pytest.raises(psvit.OutputError, match=r"cannot write .* 2 looks are kept"):
             spiking.analyse(journal=journal)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -195,17 +199,17 @@ def test_each_line_is_on_the_disk_before_the_next_point(
 ) -> None:
     journal = journal_of(tmp_path)
     events: list[str] = []
-    measure, sync = sweep_file.measure, os.fsync
+    add, sync = Journal.add, os.fsync
 
-    def measured_(*args):
+    def kept(self, look):
         lines = journal.read_bytes().splitlines()
         assert [json.loads(line) for line in lines]
-        events.append(f"measure with {len(lines) - 1} kept")
-        return measure(*args)
+        events.append(f"looked with {len(lines) - 1} kept")
+        return add(self, look)
 
-    monkeypatch.setattr(sweep_file, "measure", measured_)
+    monkeypatch.setattr(Journal, "add", kept)
     monkeypatch.setattr(os, "fsync", lambda file: (events.append("sync"), sync(file)))
     spiking.analyse(journal=journal)
     assert events == [
-        "sync", *(e for i in range(4) for e in (f"measure with {i} kept", "sync"))
+        "sync", *(e for i in range(LOOKS) for e in (f"looked with {i} kept", "sync"))
     ]  # fmt: skip

@@ -56,7 +56,7 @@ def test_one_that_dies_costs_what_it_was_at(tmp_path: Path, expected: str, count
     assert found[1:] == [expected] * (count - 1)
     lines = journal.read_bytes().splitlines()[1:]
     keys = [LOOKS.key(LOOKS.read(json.loads(line))) for line in lines]
-    assert len(keys) == len(set(keys)) == 2 * len(GRID)
+    assert len(keys) == len(set(keys)) == 2 * (1 + 2 * len(GRID))
 
 
 KIND = (

@@ -56,7 +56,7 @@ from psvit.cost import measure
 from psvit.data import Batches, Loader
 from psvit.errors import CaptureError, OptionError
 from psvit.evaluate import accuracy_in_parts
-from psvit.evaluate.parts import IMAGES
+from psvit.evaluate.parts import part_size
 from psvit.export import is_export
 from psvit.groups import find_groups
 from psvit.models.load import LoadedModel
@@ -175,9 +175,8 @@ def _in_parts(
             "parquet:GLOB"
         )
     with resumable(journal), watch("accuracy, parts") as tick:
-        got = accuracy_in_parts(
-            model, batches.parts(IMAGES), journal, settings, device=device, progress=tick
-        )
+        parts = batches.parts(part_size(batches.info.images or 0))
+        got = accuracy_in_parts(model, parts, journal, settings, device=device, progress=tick)
     low, high = got.interval
     return replace(figures, accuracy=got.top1, accuracy_low=low, accuracy_high=high, n=got.n)
 

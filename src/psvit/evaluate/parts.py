@@ -17,8 +17,9 @@ from torch import nn
 from psvit.evaluate.accuracy import Accuracy, Progress, accuracy
 from psvit.journal import Kind, open_journal
 
-IMAGES = 1024
-"""Images of a part: few enough that a process that dies costs little."""
+IMAGES, FEWEST = 1024, 32
+"""Images of a part at most, so that a process that dies costs little, and parts at least, so that
+processes end together."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ PARTS: Kind[Part] = Kind(
     read=_read,
     hashes={"weights": "the weights of the model differ"},
 )
+
+
+def part_size(images: int) -> int:
+    """How many images a part of so many is to have, about."""
+    return max(1, min(IMAGES, images // FEWEST))
 
 
 def accuracy_in_parts(

@@ -29,7 +29,7 @@ from psvit.sensitivity.effect import (
     potentials,
     rates,
 )
-from psvit.sensitivity.looks import Look
+from psvit.sensitivity.looks import UNPRUNED, Look
 from psvit.sensitivity.memory import divide
 from psvit.sensitivity.sample import Sample
 from psvit.sensitivity.trials import Trial
@@ -79,14 +79,19 @@ class Bench:
             self.known[batch] = self._run_dense(batch)
         return self.known[batch]
 
-    def figures(self) -> Figures:
+    def look(self, batch: int) -> Look:
+        """The same, as a journal keeps it."""
+        dense = self.dense(batch)
+        right = None if dense.right is None else tuple(dense.right.tolist())
+        return Look(UNPRUNED, 0, batch, (0.0,) * self.prefix.size(batch), right, dense.activity)
+
+    def figures(self, looks: Sequence[Look]) -> Figures:
         """Figures of the unpruned model; accuracy on the images that it was run on."""
-        parts = [self.known[batch].right for batch in sorted(self.known)]
-        n = sum(len(self.sample.images[batch]) for batch in self.known)
-        right = [part for part in parts if part is not None]
+        n = sum(len(look.kl) for look in looks)
+        right = [one for look in looks for one in look.right or ()]
         if not right:
             return replace(self.whole, n=n)
-        correct = int(torch.cat(right).sum())
+        correct = sum(right)
         low, high = wilson(correct, n)
         return replace(self.whole, n=n, accuracy=correct / n, accuracy_low=low, accuracy_high=high)
 
@@ -107,25 +112,25 @@ class Bench:
 class Job:
     """A trial, what it zeroes, and the position from which the model has to be run again.
 
-    ``number``: of the look. ``compensator``: what refits the weights that lose inputs, if anything
-    does.
+    ``batch``: of images, that it is looked at on. ``compensator``: what refits the weights that
+    lose inputs, if anything does.
     """
 
     trial: Trial
     edits: tuple[Edit, ...]
     start: int
-    number: int = 0
+    batch: int = 0
     compensator: Compensator | None = None
 
     @property
     def key(self) -> tuple[int, int, int]:
         """Under which the journal keeps the look."""
-        return self.trial.tie, self.trial.removed, self.number
+        return self.trial.tie, self.trial.removed, self.batch
 
     @property
-    def order(self) -> tuple[int, int, int, int]:
-        """Jobs of ascending order let the prefix only move on."""
-        return self.number, self.start, self.trial.tie, self.trial.removed
+    def order(self) -> tuple[int, int, int]:
+        """Jobs of a batch in ascending order let the prefix only move on."""
+        return self.start, self.trial.tie, self.trial.removed
 
 
 def set_up(
@@ -136,7 +141,7 @@ def set_up(
     device: torch.device,
     memory_limit: int | None = None,
 ) -> Bench:
-    """Copy the model to ``device``, and run it unpruned on the first batch.
+    """Copy the model to ``device``, and run it unpruned on a few images.
 
     ``memory_limit``: bytes that forwards and what is kept of them may take; see ``memory``. Raises
     ModelError if the forward fails or the recording does not reproduce it, DataError for labels
@@ -144,19 +149,18 @@ def set_up(
     """
     root = private_copy(graph.module).to(device).eval()
     sample = sample.to(device)
-    _check_forward(root, sample.images[0])
-    program = prepare_program(root, graph.forwards["eval"], (sample.images[0],))
+    few = sample.images[0][: graph.inputs[0].shape[0]]
+    classes = log_probabilities(_forward(root, few), len(few)).shape[1]
+    program = prepare_program(root, graph.forwards["eval"], (few,))
     room = None
     if memory_limit is not None:
         most, room = divide(program, sample.images[0], memory_limit)
         if most < max(len(x) for x in sample.images):
             sample = sample.cut([_images(sample, look) for look in sample.all_looks], most)
     prefix = Prefix(program, sample.images, seed, room)
-    bench = Bench(graph, program, prefix, sample, meter, meter.measure({}))
-    classes = bench.dense(0).logs.shape[1]
     for labels in sample.labels or ():
         _check_labels(labels, classes)
-    return bench
+    return Bench(graph, program, prefix, sample, meter, meter.measure({}))
 
 
 def _images(sample: Sample, look: range) -> int:
@@ -176,41 +180,33 @@ def job_of(
 
 
 def measure(bench: Bench, job: Job, ran: Callable[[int], None]) -> Look:
-    """One look at one removal. ``ran`` is told the number of images after each forward."""
-    batches = bench.sample.look(job.number)
-    bench.prefix.keep_only(batches)
-    for batch in batches:
-        bench.dense(batch)
-    activity, kl = Activity(), []
-    right: list[torch.Tensor] = []
-    compensator = job.compensator
+    """One look at one removal. ``ran`` is told the number of images."""
+    batch, labels = job.batch, bench.sample.labels
+    bench.prefix.keep_only((batch,))
+    dense = bench.dense(batch)
+    activity, compensator = Activity(), job.compensator
     values = {} if compensator is None else compensator.values(job.trial.removal)
     with replaced(bench.program.root, values), zeroed(job.edits):
-        for batch in batches:
-            logs = _outputs(bench.program, bench.prefix, batch, job.start, activity)
-            kl.append(kl_per_image(bench.dense(batch).logs, logs))
-            if bench.sample.labels is not None:
-                right.append(logs.argmax(1) == bench.sample.labels[batch])
-            ran(len(bench.sample.images[batch]))
+        logs = _outputs(bench.program, bench.prefix, batch, job.start, activity)
+    ran(len(bench.sample.images[batch]))
     return Look(
         tie=job.trial.tie,
         removed=job.trial.removed,
-        number=job.number,
-        kl=tuple(torch.cat(kl).tolist()),
-        right=tuple(torch.cat(right).tolist()) if right else None,
+        batch=batch,
+        kl=tuple(kl_per_image(dense.logs, logs).tolist()),
+        right=None if labels is None else tuple((logs.argmax(1) == labels[batch]).tolist()),
         activity=activity.sums(),
     )
 
 
-def point_of(bench: Bench, trial: Trial, looks: Sequence[Look]) -> Point:
-    """The effect of one removal, of all looks at it."""
-    dense = [bench.dense(batch) for look in looks for batch in bench.sample.look(look.number)]
+def point_of(bench: Bench, trial: Trial, dense: Sequence[Look], looks: Sequence[Look]) -> Point:
+    """The effect of one removal, of all looks at it; ``dense``: unpruned, at the same batches."""
     kl, kl_low, kl_high = mean_interval(torch.tensor(kl_of(looks), dtype=torch.float64))
     drop, drop_low, drop_high = None, None, None
-    was = [one.right for one in dense if one.right is not None]
+    was = [one for look in dense for one in look.right or ()]
     if was:
         is_now = [one for look in looks for one in look.right or ()]
-        drop, drop_low, drop_high = paired_drop(torch.cat(was), torch.tensor(is_now))
+        drop, drop_low, drop_high = paired_drop(torch.tensor(was), torch.tensor(is_now))
     before = added([one.activity for one in dense])
     after = added([look.activity for look in looks])
     return Point(
@@ -252,11 +248,6 @@ def saved_between(before: Figures, after: Figures) -> dict[str, float]:
         if old is not None and new is not None:
             saved[unit] = old - new
     return saved
-
-
-def _check_forward(root: nn.Module, images: torch.Tensor) -> None:
-    """Raise ModelError, in words, if the model fails on them or returns no logits."""
-    log_probabilities(_forward(root, images), len(images))
 
 
 def _check_labels(labels: torch.Tensor, classes: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from psvit.sensitivity.trials import Trials
 HASHES = {
     "calibration": "the calibration images of its compensation differ",
     "weights": "the weights of the model differ",
+    "batches": "the images come in other batches (the batch size or the memory limit differs)",
     "images": "the images or labels differ (or come in another order)",
     "channels": "other channels are chosen (the saliency or psvit has changed)",
 }
@@ -41,7 +43,12 @@ def channels_hash(trials: Trials) -> str:
         [t.tie, t.ratio, t.removed, sorted((g, list(c)) for g, c in t.removal.items())]
         for t in trials.items
     ]
-    return hashlib.sha256(json.dumps(removals).encode()).hexdigest()[:16]
+    return hash_of(removals)
+
+
+def hash_of(data: Any) -> str:
+    """A short hash of JSON data."""
+    return hashlib.sha256(json.dumps(data).encode()).hexdigest()[:16]
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:

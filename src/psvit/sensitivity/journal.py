@@ -8,10 +8,10 @@ from psvit.sensitivity.looks import Look, look_from, look_to
 
 LOOKS: Kind[Look] = Kind(
     mark="psvit_sensitivity_journal",
-    version=2,
+    version=3,
     job="analysis",
-    pieces="points",
-    key=lambda look: (look.tie, look.removed, look.number),
+    pieces="looks",
+    key=lambda look: (look.tie, look.removed, look.batch),
     write=look_to,
     read=look_from,
     hashes=HASHES,

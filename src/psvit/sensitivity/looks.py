@@ -1,4 +1,4 @@
-"""A look: what one removal does to some of the images. A point is made of one look or several."""
+"""A look: what one removal does to a batch of images. A point is made of one look or several."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 
 from psvit.sensitivity.effect import Sums
 
+UNPRUNED = -1
+"""In place of a tie: what the unpruned model does with a batch."""
+
 
 @dataclass(frozen=True)
 class Look:
-    """The ``number``-th look at the removal of ``removed`` channels a cell of a tie.
+    """What the removal of ``removed`` channels a cell of a tie does to a batch.
 
     ``kl``: divergence of each image, in nats. ``right``: which images are classified correctly,
     None without labels. ``activity``: what the neuron layers that ran took in and fired.
@@ -19,7 +22,7 @@ class Look:
 
     tie: int
     removed: int
-    number: int
+    batch: int
     kl: tuple[float, ...]
     right: tuple[bool, ...] | None
     activity: Sums
@@ -37,7 +40,7 @@ def look_from(data: Mapping[str, Any]) -> Look:
     names = {f.name for f in fields(Look)}
     if set(data) != names:
         raise ValueError(f"expected the fields {', '.join(sorted(names))}")
-    for name in ("tie", "removed", "number"):
+    for name in ("tie", "removed", "batch"):
         if type(data[name]) is not int:
             raise ValueError(f"{name} is {data[name]!r}, expected a whole number")
     kl, right = data["kl"], data["right"]
@@ -50,7 +53,7 @@ def look_from(data: Mapping[str, Any]) -> Look:
         for name, (taken, fired, count) in data["activity"].items()
     }
     return Look(
-        **{key: data[key] for key in ("tie", "removed", "number")},
+        **{key: data[key] for key in ("tie", "removed", "batch")},
         kl=tuple(kl),
         right=None if right is None else tuple(one == "1" for one in right),
         activity=activity,

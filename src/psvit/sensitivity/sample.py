@@ -40,13 +40,17 @@ class Sample:
         return replace(self, images=tuple(x.to(device) for x in self.images))
 
     def cut(self, sizes: Sequence[int], most: int | None = None) -> Sample:
-        """The same images in looks of ``sizes``, in batches no larger than now or than ``most``."""
+        """The same images in looks of ``sizes``, in batches no larger than now or than ``most``.
+
+        A look comes in two batches at least, so that two processes have one each.
+        """
         batch = max(len(x) for x in self.images)
         batch = batch if most is None else min(batch, most)
         parts: list[int] = []
         looks: list[range] = []
         for size in sizes:
-            own = [min(batch, size - at) for at in range(0, size, batch)]
+            step = min(batch, max(1, (size + 1) // 2))
+            own = [min(step, size - at) for at in range(0, size, step)]
             looks.append(range(len(parts), len(parts) + len(own)))
             parts += own
         images = torch.split(torch.cat(self.images), parts)

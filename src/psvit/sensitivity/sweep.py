@@ -13,15 +13,25 @@ from psvit.calibrate import Compensator
 from psvit.cost import Meter, prepare
 from psvit.errors import ModelError
 from psvit.groups import fingerprint
-from psvit.journal import open_journal
+from psvit.journal import Journal, open_journal
 from psvit.records import Curves, Graph, Groups, Scores
-from psvit.sensitivity.bench import job_of, kl_of, measure, point_of, saved_between, set_up
-from psvit.sensitivity.identity import channels_hash, weights_hash
+from psvit.sensitivity.bench import (
+    Bench,
+    Job,
+    job_of,
+    kl_of,
+    measure,
+    point_of,
+    saved_between,
+    set_up,
+)
+from psvit.sensitivity.identity import channels_hash, hash_of, weights_hash
 from psvit.sensitivity.journal import LOOKS
-from psvit.sensitivity.looks import Look
+from psvit.sensitivity.looks import UNPRUNED, Look
 from psvit.sensitivity.race import Key, Race, next_keys
 from psvit.sensitivity.sample import read_sample
 from psvit.sensitivity.trials import GRID, Trial, Trials, check_grid, list_trials
+from psvit.team import own_first
 
 Progress = Callable[[int, int | None], None]
 """Called with the forwards done and to do, counted in images."""
@@ -101,39 +111,76 @@ def sensitivity(
         "calibration": None if compensator is None else compensator.moments.digest,
     }
     place = torch.device(device)
-    with (
-        open_journal(LOOKS, journal, mark, known) as done,
-        torch.no_grad(),
-        torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
-    ):
+    with torch.no_grad(), torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
         bench = set_up(graph, meter, sample, seed, place, memory_limit)
-        looks: dict[Key, list[Look]] = {(t.tie, t.removed): [] for t in trials.items}
-        first = {key: job_of(bench, groups, t, compensator) for key, t in _keyed(trials).items()}
-        most = len(looks) * n if race is None else race.forwards(n, len(looks))
+        jobs = {key: job_of(bench, groups, t, compensator) for key, t in _keyed(trials).items()}
+        most = len(jobs) * n if race is None else race.forwards(n, len(jobs))
         tell = _Count(int(most), progress)
-        wave = list(looks)
-        while wave:
-            jobs = [replace(first[key], number=len(looks[key])) for key in wave]
-            left = [job for job in jobs if job.key not in done.done]
-            tell.known(len(done.done[job.key].kl) for job in jobs if job.key in done.done)
-            todo = {job.key: job for job in sorted(left, key=lambda job: job.order)}
-            for key in done.take(todo):
-                done.add(measure(bench, todo[key], tell))
-            for point in wave:
-                looks[point].append(done.done[(*point, len(looks[point]))])
-            wave = [] if race is None else next_keys(race, race.sizes(n), _seen(looks))
-        points = tuple(point_of(bench, t, looks[key]) for key, t in _keyed(trials).items())
+        seen: dict[Key, list[int]] = {key: [] for key in jobs}  # batches
+        wave, number = list(jobs), dict.fromkeys(jobs, 0)
+        batches = hash_of([len(x) for x in bench.sample.images])
+        with open_journal(LOOKS, journal, mark, {**known, "batches": batches}) as done:
+            while wave:
+                asked = {key: bench.sample.look(number[key]) for key in wave}
+                _look(bench, done, jobs, asked, tell)
+                for key, these in asked.items():
+                    seen[key] += these
+                    number[key] += 1
+                wave = [] if race is None else next_keys(race, race.sizes(n), _kl(done, seen))
+            looks = dict(done.done)
+        points = tuple(
+            point_of(
+                bench,
+                trial,
+                [looks[UNPRUNED, 0, batch] for batch in seen[key]],
+                [looks[*key, batch] for batch in seen[key]],
+            )
+            for key, trial in _keyed(trials).items()
+        )
+        every = sorted({batch for these in seen.values() for batch in these})
+        dense = bench.figures([looks[UNPRUNED, 0, batch] for batch in every])
     known["images_run"] = sum(point.n for point in points)
-    return Curves(mark, known, trials.names, bench.figures(), points)
+    return Curves(mark, known, trials.names, dense, points)
+
+
+def _look(
+    bench: Bench,
+    done: Journal[Look],
+    jobs: Mapping[Key, Job],
+    asked: Mapping[Key, Iterable[int]],
+    tell: _Count,
+) -> None:
+    """See to it that every point has been looked at on the batches that are asked for.
+
+    Batch by batch, so that the unpruned model runs over a batch once; processes that share the
+    work begin with different ones, and help one another at the end.
+    """
+    todo = {
+        (*key, batch): replace(jobs[key], batch=batch)
+        for key, batches in asked.items()
+        for batch in batches
+    }
+    tell.known(len(done.done[key].kl) for key in todo if key in done.done)
+    by_batch: dict[int, list[Job]] = {}
+    for job in sorted(todo.values(), key=lambda job: (job.batch, *job.order)):
+        by_batch.setdefault(job.batch, []).append(job)
+    order: list[tuple[int, int, int]] = []
+    for batch in own_first(list(by_batch)):
+        order += [(UNPRUNED, 0, batch), *(job.key for job in by_batch[batch])]
+    for key in done.take(order):
+        done.add(measure(bench, todo[key], tell) if key in todo else bench.look(key[2]))
 
 
 def _keyed(trials: Trials) -> dict[Key, Trial]:
     return {(trial.tie, trial.removed): trial for trial in trials.items}
 
 
-def _seen(looks: Mapping[Key, Sequence[Look]]) -> dict[Key, torch.Tensor]:
+def _kl(done: Journal[Look], seen: Mapping[Key, Sequence[int]]) -> dict[Key, torch.Tensor]:
     """The divergence of each image that each point has been looked at on."""
-    return {key: torch.tensor(kl_of(some), dtype=torch.float64) for key, some in looks.items()}
+    return {
+        key: torch.tensor(kl_of([done.done[*key, b] for b in batches]), dtype=torch.float64)
+        for key, batches in seen.items()
+    }
 
 
 class _Count:
