@@ -1,9 +1,10 @@
 """How near the predicted latency of random plans comes to the measured one.
 
-    python benchmarks/latency.py [MODEL ...] [--plans 12] [--batch 1] [--device cpu]
+    python -m benchmarks.latency [MODEL ...] [--plans 12] [--batch 1] [--device cpu] [--align 1]
 
 For each model the table of its layers is measured anew (psvit.latency), then plans that cut every
-group by a random number of channels are predicted, made and timed, beside the dense model in turns.
+group by a random number of channels are predicted, made and timed, beside the dense model in turns;
+each prediction by itself, as `psvit prune --save latency=` makes one.
 Reported are the relative errors of the predicted time, and of the predicted share that is left,
 which a drifting clock of the machine touches less. Writes benchmarks/results/latency-<date>.md and
 .json. About two minutes a model on an idle machine.
@@ -17,6 +18,7 @@ import os
 import platform
 import random
 import statistics
+import sys
 import tempfile
 from datetime import date
 from pathlib import Path
@@ -35,23 +37,26 @@ from psvit.models.registry import MODELS
 RESULTS = Path(__file__).parent / "results"
 
 
-def examine(name: str, plans: int, batch: int, device: str) -> list[dict[str, Any]]:
+def examine(name: str, plans: int, batch: int, device: str, align: int = 1) -> list[dict[str, Any]]:
     """The checks of random plans of a model."""
     loaded = open_model(name, [], None, allow_partial=False, seed=0)
     graph = psvit.capture(loaded.model, torch.rand(2, *MODELS[name].example[1:]))
     groups = psvit.find_groups(graph)
+    scores, plain = psvit.saliency(graph, groups), prepare(graph, groups)
+    problem = pose(graph, groups, scores, {"memory": 0.5}, align)
+    draw, checks = random.Random(0), []
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PSVIT_CACHE"] = folder
-        meter = with_latency(prepare(graph, groups), graph, groups, device=device, batch=batch)
-    assert meter.latency is not None
-    problem = pose(graph, groups, psvit.saliency(graph, groups), {"memory": 0.5}, meter=meter)
-    dense, draw, checks = meter.measure({}), random.Random(0), []
-    while len(checks) < plans:
-        levels = {tie: draw.choice(rungs) for tie, rungs in problem.ladders.rungs.items()}
-        removal = problem.removal(levels)
-        small = psvit.rewrite(graph, make_plan(graph, groups, removal))
-        left = meter.measure(removal)
-        checks.append(check_latency(meter.latency, dense, left, loaded.model, small, device))
+        with_latency(plain, graph, groups, device=device, batch=batch, align=align)
+        while len(checks) < plans:
+            levels = {tie: draw.choice(rungs) for tie, rungs in problem.ladders.rungs.items()}
+            removal = problem.removal(levels)
+            small = psvit.rewrite(graph, make_plan(graph, groups, removal))
+            meter = with_latency(plain, graph, groups, device=device, batch=batch, align=align)
+            assert meter.latency is not None
+            figures = meter.measure({}), meter.measure(removal)
+            checks.append(check_latency(meter.latency, *figures, loaded.model, small, device))
+            print(f"{name}: {checks[-1]['error']:+.1%}", file=sys.stderr, flush=True)
     return checks
 
 
@@ -71,18 +76,21 @@ def main() -> None:
     parser.add_argument("--plans", type=int, default=12)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--align", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     names = options.models or ["sdt-cifar10", "meta-spikeformer-15m"]
-    found = {n: examine(n, options.plans, options.batch, options.device) for n in names}
+    found = {
+        n: examine(n, options.plans, options.batch, options.device, options.align) for n in names
+    }
     machine = next(iter(found.values()))[0]["machine"]
     lines = [
         f"# Predicted latency of random plans, {date.today().isoformat()}",
         "",
-        f"`python benchmarks/latency.py {' '.join(names)} --plans {options.plans} --batch "
-        f"{options.batch} --device {options.device}` on {machine['name']}, {machine['threads']} "
-        f"thread(s), torch {machine['torch']}, {platform.system()}. Relative errors; of the time, "
-        "and of the share of the dense model's time that is left.",
+        f"`python -m benchmarks.latency {' '.join(names)} --plans {options.plans} --batch "
+        f"{options.batch} --device {options.device} --align {options.align}` on {machine['name']}, "
+        f"{machine['threads']} thread(s), torch {machine['torch']}, {platform.system()}. "
+        "Relative errors; of the time, and of the share of the dense model's time that is left.",
         "",
         "| model | dense, ms | time: median | worst | share: median | worst |",
         "|---|---|---|---|---|---|",

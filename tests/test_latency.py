@@ -46,13 +46,14 @@ def case() -> tuple:
 
 
 def made_up(case: tuple, ms) -> tuple:
-    """A meter with a table of made-up times: ``ms(kind, share)``, and no time for models."""
+    """A meter with a table of made-up times: ``ms(kind, share)``; models are sums of layers."""
     _, graph, groups = case
     meter = prepare(graph, groups)
     nodes = list_nodes(graph, meter.operations)
     shares = np.linspace(0, 1, 101)
     curves = {n.kind: [(float(s), ms(n.kind, float(s))) for s in shares] for n in nodes}
-    table = LatencyTable(curves, [(1.0, 1.0)], describe_machine(torch.device("cpu"), graph), 1)
+    whole = sum(ms(n.kind, 1.0) for n in nodes)
+    table = LatencyTable(curves, [(whole, whole)], describe_machine(torch.device("cpu"), graph), 1)
     fields = groups.labels.fields["eval"]
     return replace(meter, latency=make_latency(table, nodes, graph, fields)), nodes
 
@@ -88,7 +89,7 @@ def test_steps_between_widths_are_followed(case) -> None:
 def test_less_work_never_counts_as_slower(case) -> None:
     _, _, groups = case
     meter, _ = made_up(case, lambda kind, share: 2.0 - share)
-    figures = [meter.measure(removal_of(groups, s)).latency_ms for s in (0.0, 0.3, 0.9)]
+    figures = [meter.measure(removal_of(groups, s)).latency_ms for s in (0.1, 0.3, 0.9)]
     assert figures[0] == pytest.approx(figures[1]) == pytest.approx(figures[2])
 
 
@@ -143,12 +144,37 @@ def test_it_is_measured_once_and_then_read(case, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(latency_file, "measure_table", lambda *a: pytest.fail("measured again"))
     again = with_latency(meter, graph, groups, say=said.append)
     assert len(said) == 1
-    half = removal_of(groups, 0.5)
-    assert again.measure(half) == first.measure(half)
-    whole = first.measure({}).latency_ms
-    assert 0 < first.measure(half).latency_ms < whole
+    half, pace = removal_of(groups, 0.5), again.latency.pace
+    for removal in ({}, half):
+        now, then = (one.measure(removal).latency_ms for one in (again, first))
+        assert now == pytest.approx(pace * then)
+    assert first.latency.pace == 1
+    assert first.measure(half).latency_ms > 0
     names = [p.name for p in (latency_file.cache_folder() / "latency").iterdir()]
     assert [name.endswith(".json") for name in names] == [True]  # nothing half-written
+
+
+def test_a_table_is_taken_at_the_pace_of_now(case, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, graph, groups = case
+    meter, half = prepare(graph, groups), removal_of(groups, 0.5)
+    then = with_latency(meter, graph, groups)
+    dense = then.measure({}).latency_ms
+    monkeypatch.setattr(latency_file, "_dense_ms", lambda *a: 3 * dense)
+    now = with_latency(meter, graph, groups)
+    assert now.measure({}).latency_ms == pytest.approx(3 * dense)
+    assert now.measure(half).latency_ms == pytest.approx(3 * then.measure(half).latency_ms)
+
+
+@pytest.mark.parametrize(("align", "odd"), [(1, True), (8, False)])
+def test_widths_are_tried_that_a_plan_may_have(case, align: int, odd: bool) -> None:
+    _, graph, groups = case
+    x, cpu = torch.rand(1, 64), torch.device("cpu")
+    with torch.no_grad():
+        dense, *tried = latency_file._candidates(graph, groups, x, cpu, align)
+    assert dense.removal == {}
+    widths = {256 - len(gone) for one in tried for gone in one.removal.values()}
+    assert len(widths) >= 5
+    assert all(width % 2 == 1 if odd else width % 8 == 0 for width in widths)
 
 
 @pytest.mark.parametrize("damage", ["other machine", "other version", "torn", "no numbers"])
@@ -162,7 +188,8 @@ def test_a_table_of_another_machine_or_a_damaged_one_is_measured_again(
     path = table_path(machine, nodes, 1)
     curves = {node.kind: [[0.5, 1.0], [1.0, 2.0]] for node in nodes}
     data = {
-        "psvit_latency": 1, "machine": machine, "batch": 1, "models": [[1, 1]], "curves": curves,
+        "psvit_latency": latency_file.VERSION, "machine": machine, "batch": 1,
+        "models": [[1, 1]], "curves": curves,
     }  # fmt: skip
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(data))
@@ -194,10 +221,11 @@ def test_other_threads_devices_and_layers_have_other_tables(case) -> None:
     others = list_nodes(other, prepare(other, psvit.find_groups(other)).operations)
     paths = {
         table_path(machine, nodes, 1), table_path(machine, nodes, 8),
+        table_path(machine, nodes, 1, 8),
         table_path({**machine, "threads": 99}, nodes, 1),
         table_path({**machine, "torch": "1.0"}, nodes, 1), table_path(machine, others, 1),
     }  # fmt: skip
-    assert len(paths) == 5
+    assert len(paths) == 6
 
 
 def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(

@@ -95,9 +95,10 @@ def find_guidance(
     method: str,
     units: Collection[str],
     bounded: bool,
+    align: int = 1,
     say: Callable[[str], None],
 ) -> Guidance:
-    """What a method, budgets in ``units`` and a bound on accuracy need.
+    """What a method, budgets in ``units`` and a bound on accuracy need, at aligned widths.
 
     Raises OptionError if that takes data or labels and there are none, PlanError for curves of
     another model, DataError for too few images.
@@ -109,7 +110,9 @@ def find_guidance(
     timed = None
     if TIME in units:
         say("looking up how long layers take")
-        timed = with_latency(prepare(graph, groups), graph, groups, device=guide.device, say=say)
+        timed = with_latency(
+            prepare(graph, groups), graph, groups, device=guide.device, align=align, say=say
+        )
     needs_curves = method in NEEDS_CURVES or bounded
     needs_rates = not SPIKING_UNITS.isdisjoint(units)
     if guide.data is None:

@@ -3,9 +3,13 @@
 A few smaller models are made, all groups cut by the same share or every other one by half, and
 their forwards are run operation by operation, in turns, so that a slow moment meets all of them.
 The fastest of several runs counts: what a busy machine adds comes and goes, and is no layer's.
+Kernels are made for round widths, and an odd one can take longer than a round one above it. So
+such widths are tried as a plan may have: aligned ones where plans are aligned, else odd ones.
+
 The table lies in the user's cache folder (``$PSVIT_CACHE``, ``$XDG_CACHE_HOME/psvit`` or
 ``~/.cache/psvit``), under a name that its machine, versions, threads, dtype, batch and layers
-decide: a table of another machine is never taken for this one's.
+decide: a table of another machine is never taken for this one's. Clocks and neighbours change, too:
+a table that was measured before is taken at the pace at which the dense model runs now.
 """
 
 from __future__ import annotations
@@ -38,8 +42,8 @@ from psvit.records import Figures, Graph, Groups, InputSpec, IntArray, Removal
 from psvit.rewrite import resized
 from psvit.sensitivity.files import write_whole
 
-VERSION = 1
-SHARES = (0.0, 0.25, 0.5, 0.75, 0.95)
+VERSION = 2
+SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Shares of every group's channels that are cut."""
 ROUNDS = 15
 """How often each model is timed."""
@@ -68,25 +72,44 @@ def with_latency(
     *,
     device: str | torch.device = "cpu",
     batch: int = 1,
+    align: int = 1,
     say: Say | None = None,
 ) -> Meter:
     """The meter with latency as one more figure, from the table of this machine.
 
-    It is measured if there is none. ``batch``: images of a forward.
+    It is measured if there is none. ``batch``: images of a forward. ``align``: what plans will be
+    aligned to.
     """
     place = torch.device(device)
     nodes = list_nodes(graph, meter.operations)
     machine = describe_machine(place, graph)
-    path = table_path(machine, nodes, batch)
-    table = read_table(path, machine)
+    path = table_path(machine, nodes, batch, align)
+    table, pace = read_table(path, machine), 1.0
     if table is None:
         if say is not None:
             say("measuring how long layers of several widths take")
-        table = measure_table(meter, graph, groups, nodes, machine, place, batch)
+        table = measure_table(meter, graph, groups, nodes, machine, place, batch, align)
         with suppress(OutputError):  # a cache that cannot be written costs time, nothing else
             write_whole(path, _to_json(table))
+    else:
+        pace = _dense_ms(graph, groups, place, batch) / table.models[0][1]
     fields = groups.labels.fields.get("eval", {})
-    return replace(meter, latency=make_latency(table, nodes, graph, fields))
+    latency = replace(make_latency(table, nodes, graph, fields), pace=pace)
+    return replace(meter, latency=latency)
+
+
+def _dense_ms(graph: Graph, groups: Groups, device: torch.device, batch: int) -> float:
+    """The fastest of a few forwards of the dense model, now."""
+    root, forwards = resized(graph, make_plan(graph, groups, {}))
+    model, spec = RecordedModel(root, forwards).eval(), graph.inputs[0]
+    once = compare_latency([model], spec, batch=batch, runs=1, warm_up=1, device=device)[0]
+    runs = _affordable(once.median_ms, SECONDS / 8)
+    return compare_latency([model], spec, batch=batch, runs=runs, device=device)[0].fastest_ms
+
+
+def _affordable(once_ms: float, seconds: float) -> int:
+    """How many runs so many seconds allow, from FEWEST to CHECKS."""
+    return max(FEWEST, min(CHECKS, int(1e3 * seconds / max(once_ms, 1e-6))))
 
 
 def describe_machine(device: torch.device, graph: Graph) -> dict[str, Any]:
@@ -114,9 +137,12 @@ def cache_folder() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "psvit"
 
 
-def table_path(machine: Mapping[str, Any], nodes: Sequence[TimedNode], batch: int) -> Path:
+def table_path(
+    machine: Mapping[str, Any], nodes: Sequence[TimedNode], batch: int, align: int = 1
+) -> Path:
     """The file of a table; its name says all that it depends on."""
-    text = json.dumps([VERSION, machine, batch, [node.kind for node in nodes]], sort_keys=True)
+    about = [VERSION, machine, batch, align, [node.kind for node in nodes]]
+    text = json.dumps(about, sort_keys=True)
     return cache_folder() / "latency" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 
@@ -158,12 +184,13 @@ def measure_table(
     machine: Mapping[str, Any],
     device: torch.device,
     batch: int,
+    align: int = 1,
 ) -> LatencyTable:
     """Time the operations of models of several widths, and the models as wholes."""
     spec = graph.inputs[0]
     x = spec.zeros(batch).to(device)
     with torch.no_grad():
-        candidates = list(_candidates(graph, groups, x, device))
+        candidates = list(_candidates(graph, groups, x, device, align))
         times = _time_nodes(candidates, x, device)
         whole = compare_latency(
             [one.model for one in candidates],
@@ -211,8 +238,7 @@ def check_latency(
     batch = latency.table.batch
     spec = InputSpec(latency.shape, str(latency.table.machine["dtype"]))
     first = compare_latency([dense, small], spec, batch=batch, runs=1, warm_up=1, device=device)
-    once = sum(one.median_ms for one in first) / 1e3
-    runs = max(FEWEST, min(CHECKS, int(SECONDS / 4 / max(once, 1e-9))))
+    runs = _affordable(sum(one.median_ms for one in first), SECONDS / 4)
     whole, left = compare_latency([dense, small], spec, batch=batch, runs=runs, device=device)
     wanted, got = after.latency_ms or 0.0, left.fastest_ms
     return {
@@ -231,15 +257,20 @@ def check_latency(
 
 
 def _candidates(
-    graph: Graph, groups: Groups, x: torch.Tensor, device: torch.device
+    graph: Graph, groups: Groups, x: torch.Tensor, device: torch.device, align: int
 ) -> Iterator[_Candidate]:
-    ladders = build_ladders(graph, groups)
+    """The dense model first."""
+    ladders = build_ladders(graph, groups, align)
     ties = [tie for tie, rungs in ladders.rungs.items() if len(rungs) > 1]
 
     def level(tie: int, share: float) -> int:
-        return min(ladders.rungs[tie], key=lambda rung: abs(rung - share * ladders.cell[tie]))
+        """The rung next to a share, with an odd number left if plans may be so."""
+        cell, rungs = ladders.cell[tie], ladders.rungs[tie][1:]
+        odd = [rung for rung in rungs if (cell - rung) % 2 and align == 1]
+        return min(odd or rungs, key=lambda rung: abs(rung - share * cell))
 
-    choices: list[Levels] = [{tie: level(tie, share) for tie in ties} for share in SHARES]
+    choices: list[Levels] = [{}]
+    choices += [{tie: level(tie, share) for tie in ties} for share in SHARES]
     choices += [{tie: level(tie, 0.5) for tie in ties[start::2]} for start in (0, 1)]
     for levels in choices:
         removal = _first_channels(groups, levels)

@@ -144,6 +144,7 @@ def prune(
         method=method,
         units=save,
         bounded=bounded,
+        align=align,
         say=say,
     )
     plan = allocate(

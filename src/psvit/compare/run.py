@@ -188,6 +188,7 @@ def _guidance(
         method=method,
         units=budgets[0],
         bounded=False,
+        align=job.align,
         say=say,
     )
 

@@ -6,7 +6,8 @@ share of its work that is left. Work is multiply-accumulates where a layer has a
 the largest tensor that it reads or writes. Between widths a curve runs straight; it never falls
 with more work, as less work that takes longer is noise. The sum over layers is no forward: a
 program has costs of its own, and layers disturb one another's caches. So whole models of several
-widths are timed as well, and a straight line takes sums to forwards.
+widths are timed as well, and a straight line takes sums to forwards. The dense model's own time
+needs no line: it is measured.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Curve = Sequence[tuple[float, float]]
 @dataclass(frozen=True)
 class LatencyTable:
     """What was measured: ``curves`` by kind of layer, and whole models as (sum of layers, forward),
-    all in milliseconds of one forward of ``batch`` images.
+    the dense one first, all in milliseconds of one forward of ``batch`` images.
 
     ``machine``: what it was measured on, as names and versions.
     """
@@ -67,7 +68,10 @@ class TimedNode:
 
 @dataclass(frozen=True, eq=False)
 class Latency:
-    """Predicts forwards. ``nodes`` are all that take time; see ``make_latency``."""
+    """Predicts forwards. ``nodes`` are all that take time; see ``make_latency``.
+
+    ``pace``: how long a forward takes now, where one took 1 when the table was measured.
+    """
 
     table: LatencyTable
     nodes: tuple[TimedNode, ...]
@@ -76,11 +80,19 @@ class Latency:
     curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
     line: tuple[float, float]
     shape: Shape
+    pace: float = 1.0
+
+    @property
+    def dense_ms(self) -> float:
+        """A forward of the dense model, as measured."""
+        return self.pace * self.table.models[0][1]
 
     def predict_ms(self, shapes: Mapping[str, Shape], dead: BoolArray | None) -> float:
         """Milliseconds of a forward with parameters of ``shapes`` and without ``dead`` lanes."""
+        if dead is None:
+            return self.dense_ms
         constant, slope = self.line
-        return constant + slope * self.layers_ms(shapes, dead)
+        return self.pace * (constant + slope * self.layers_ms(shapes, dead))
 
     def layers_ms(self, shapes: Mapping[str, Shape], dead: BoolArray | None) -> float:
         """The sum over all operations."""
