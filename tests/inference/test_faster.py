@@ -146,3 +146,31 @@ def test_a_neuron_that_is_called_twice_keeps_its_state_between() -> None:
     assert isinstance(fast.once, FusedNeuron)
     assert not isinstance(fast.twice, FusedNeuron)
     assert torch.equal(output(fast, x), output(model, x))
+
+
+class Viewed(nn.Module):
+    """Takes a view of a convolution's output that there is in one layout only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(6 * 64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).view(x.shape[0], -1))
+
+
+def test_convolutions_lie_channels_last_where_the_forward_can_do_with_it() -> None:
+    model, images = awake("sdt-cifar10")
+    model, images = model.float(), images.float()  # PyTorch's own code for float64 has one layout
+    fast = psvit.faster(model, images[:2])
+    seen = []
+    for layer_ in fast.modules():
+        if isinstance(layer_, nn.Conv2d) and layer_.in_channels > 1:
+            layer_.register_forward_hook(lambda m, a, out: seen.append(out))
+    output(fast, images)
+    assert len(seen) > 5
+    assert all(out.movedim(-3, -1).is_contiguous() for out in seen)
+    viewed, x = Viewed().eval(), torch.rand(3, 3, 8, 8)
+    fast = psvit.faster(viewed, x[:2])
+    torch.testing.assert_close(fast(x), viewed(x))
+    assert fast.conv.weight.is_contiguous()

@@ -77,6 +77,19 @@ def test_pieces_do_not_show(piece: int, monkeypatch: pytest.MonkeyPatch) -> None
     assert torch.equal(x, before)
 
 
+@pytest.mark.parametrize(
+    "order", [(0, 1, 3, 4, 2), (0, 1, 2, 3, 4), (1, 0, 2, 3, 4)], ids=["last", "first", "batch"]
+)
+def test_spikes_lie_as_the_input_does(order: tuple[int, ...]) -> None:
+    x = 2 * torch.randn(4, 2, 3, 5, 6, generator=torch.Generator().manual_seed(0))
+    laid = x.permute(order).contiguous().permute([order.index(i) for i in range(5)])
+    dynamics = dynamics_of(stock("lif", 1.0, 0.0, 2.0))
+    spikes = spikes_in_place(laid, dynamics)
+    assert torch.equal(spikes, spikes_in_steps(x, dynamics))
+    if order[0] == 0:
+        assert spikes.stride() == laid.stride()
+
+
 def test_half_precision_is_computed_in_single() -> None:
     x = (2 * torch.randn(4, 300, generator=torch.Generator().manual_seed(0))).bfloat16()
     node = stock("lif", 1.0, 0.0, 2.0).eval()

@@ -1,64 +1,92 @@
-"""Which operations the time of a forward goes to."""
+"""Which kinds of operation the time of a forward goes to, and what pruning does to each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import torch
-from torch import nn
-from torch.profiler import ProfilerActivity, profile
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
+from psvit.bench.timing import CLOCKS, wait_for
 from psvit.capture import capture
 from psvit.capture.copying import private_copy
-from psvit.inference import for_inference, recorded
-from psvit.neurons import reset_state
+from psvit.capture.program import Program, inputs_of, prepare_program, walk
+from psvit.inference import fastest, for_inference
 from psvit.records import InputSpec
 
-TOP = 8
+KINDS = ("convolutions and linear layers", "neurons", "norms", "products", "pooling", "the rest")
+_PRODUCTS = frozenset({"matmul", "bmm", "mm", "einsum", "__matmul__"})
 
 
 @dataclass(frozen=True)
-class Operation:
-    """Time spent in an operation itself, in all its calls of one forward."""
+class Part:
+    """Milliseconds of a forward that go to operations of a kind, by model."""
 
-    name: str
-    ms: float
-    share: float
-    calls: int
+    kind: str
+    ms: Mapping[str, float]
 
 
-def hot_operations(
-    model: nn.Module, spec: InputSpec, *, device: str | torch.device = "cpu", batch: int = 1
-) -> Mapping[str, tuple[Operation, ...]]:
-    """The operations that take longest, of the model as it is and of ``psvit.faster`` of it.
+def time_by_kind(
+    models: Mapping[str, nn.Module],
+    spec: InputSpec,
+    *,
+    simplified: bool,
+    device: str | torch.device = "cpu",
+    batch: int = 1,
+    rounds: int = 9,
+    clock: str = "wall",
+) -> tuple[Part, ...]:
+    """Where the time of each model's forward goes, operation by operation, in turns; medians.
 
-    By time of the device: of the CPU's operators, or of CUDA's kernels.
+    ``simplified``: of ``psvit.faster`` of each. What Python itself takes counts with the operation
+    that it calls.
     """
     device = torch.device(device)
     x = spec.zeros(batch).to(device)
-    stock = private_copy(model).eval().to(device)
-    fast = recorded(for_inference(capture(model, spec.zeros(2), check=False))).to(device)
-
-    def eager() -> Any:
-        reset_state(stock)
-        return stock(x)
-
-    runs: Mapping[str, Callable[[], Any]] = {"eager": eager, "faster": lambda: fast(x)}
-    return {name: _profiled(run, device) for name, run in runs.items()}
-
-
-def _profiled(run: Callable[[], Any], device: torch.device) -> tuple[Operation, ...]:
-    cuda = device.type == "cuda"
     with torch.no_grad():
-        run()
-        with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as found:
-            run()
-            if cuda:
-                torch.cuda.synchronize(device)
-    events = found.key_averages()
-    own = {e: e.self_device_time_total if cuda else e.self_cpu_time_total for e in events}
-    total = sum(own.values()) or 1.0
-    slowest = sorted(events, key=lambda e: -own[e])[:TOP]
-    return tuple(Operation(e.key, own[e] / 1e3, own[e] / total, int(e.count)) for e in slowest)
+        programs = {key: _program(m, spec, simplified, device) for key, m in models.items()}
+        times: dict[str, list[list[float]]] = {key: [] for key in programs}
+        for _ in range(rounds + 1):
+            for key, program in programs.items():
+                times[key].append(_run(program, x, device, clock))
+    found: dict[str, dict[str, float]] = {kind: dict.fromkeys(models, 0.0) for kind in KINDS}
+    for key, program in programs.items():
+        for node, own in zip(program.nodes, zip(*times[key][1:], strict=True), strict=True):
+            found[_kind(program, node)][key] += statistics.median(own)
+    return tuple(Part(kind, ms) for kind, ms in found.items())
+
+
+def _program(model: nn.Module, spec: InputSpec, simplified: bool, device: torch.device) -> Program:
+    example = spec.zeros(2).to(device)
+    graph = capture(private_copy(model).to(device), example, check=False)
+    if simplified:
+        fastest(for_inference(graph), example)  # lays out the layers of the graph
+    return prepare_program(graph.module.eval(), graph.forwards["eval"], (example,))
+
+
+def _run(program: Program, x: torch.Tensor, device: torch.device, clock: str) -> list[float]:
+    read, marks = CLOCKS[clock], []
+    for _ in walk(program, inputs_of(program, (x,)), 0, len(program.nodes)):
+        wait_for(device)
+        marks.append(read())
+    marks.append(read())
+    return [1e3 * (after - before) for before, after in pairwise(marks)]
+
+
+def _kind(program: Program, node: fx.Node) -> str:
+    module = program.modules.get(node)
+    if module is None:
+        name = str(getattr(node.target, "__name__", node.target))
+        return "products" if name in _PRODUCTS else "the rest"
+    if hasattr(module, "v_threshold"):
+        return "neurons"
+    if isinstance(module, _ConvNd | nn.Linear):
+        return "convolutions and linear layers"
+    if isinstance(module, _BatchNorm | nn.LayerNorm | nn.GroupNorm):
+        return "norms"
+    return "pooling" if "Pool" in type(module).__name__ else "the rest"

@@ -43,12 +43,14 @@ def bench(
     device: str | torch.device = "cpu",
     seconds: float = 10.0,
     fewest: int = 5,
+    clock: str = "wall",
     say: Say = lambda text: None,
 ) -> Bench:
     """Time each subject in each runtime; speed-ups are over the one named "dense".
 
     ``spec``: of the images, ``[B, C, H, W]``. ``seconds``: about how long one batch size of one
-    runtime is timed, with ``fewest`` rounds at least, in which every model runs once.
+    runtime is timed, with ``fewest`` rounds at least, in which every model runs once. ``clock``:
+    "wall", or "cpu" for the CPU time of this process (``psvit.bench.timing``).
     The models are not touched. What fails is a row that says why.
     Raises OptionError for a runtime, dtype or batch size that means nothing here.
     """
@@ -67,10 +69,11 @@ def bench(
                 say(f"{runtime}, {dtype}, batch {batch}")
                 images = _images(spec, batch, DTYPES[dtype], device)
                 cell = partial(Row, runtime=runtime, dtype=dtype, batch=batch)
-                rows += _timed(forwards, images, cell, seconds, fewest)
+                rows += _timed(forwards, images, cell, seconds, fewest, clock)
             del forwards
             _free(device)
-    return Bench({name: one.macs for name, one in subjects.items()}, about(device), tuple(rows))
+    macs = {name: one.macs for name, one in subjects.items()}
+    return Bench(macs, {**about(device), "clock": clock}, tuple(rows))
 
 
 def about(device: torch.device) -> dict[str, Any]:
@@ -153,6 +156,7 @@ def _timed(
     cell: Callable[..., Row],
     seconds: float,
     fewest: int,
+    clock: str,
 ) -> list[Row]:
     device = images.device
     rows: dict[str, Row] = {}
@@ -173,7 +177,7 @@ def _timed(
                 # A runtime raises whatever its tool chain does; the others can still be timed.
                 rows[name] = cell(name, failed=_why(error))
                 _free(device)
-        series = times_in_turns(list(runs.values()), device, seconds, fewest) if runs else []
+        series = times_in_turns(list(runs.values()), device, seconds, fewest, clock) if runs else []
     times = dict(zip(runs, series, strict=True))
     for name, own in times.items():
         low, median, high = quartiles(own)

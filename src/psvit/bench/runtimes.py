@@ -18,6 +18,7 @@ from torch import nn
 
 from psvit.errors import OptionError
 from psvit.export import format_of, trace
+from psvit.inference.layout import channels_last
 from psvit.neurons import reset_state
 
 Forward = Callable[[torch.Tensor], Any]
@@ -48,7 +49,9 @@ def _eager(model: nn.Module, example: torch.Tensor) -> Forward:
 
 
 def _faster(model: nn.Module, example: torch.Tensor) -> Forward:
-    """``psvit.faster``: norms folded, neurons in a few passes."""
+    """``psvit.faster``: norms folded, neurons in a few passes, on a CPU channels last."""
+    if example.device.type == "cpu":
+        channels_last(model, [example])
     return model
 
 

@@ -10,7 +10,7 @@ import ctypes
 import gc
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -25,10 +25,20 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+"""What time is read from: the clock on the wall, or the CPU seconds of this process in all its
+threads, which on a busy machine are steadier, and mean something with one thread."""
+
+
 def times_in_turns(
-    runs: Sequence[Run], device: torch.device, seconds: float, fewest: int = FEWEST_ROUNDS
+    runs: Sequence[Run],
+    device: torch.device,
+    seconds: float,
+    fewest: int = FEWEST_ROUNDS,
+    clock: str = "wall",
 ) -> list[list[float]]:
     """Milliseconds of each run in each round; as many rounds as ``seconds`` allow."""
+    read = CLOCKS[clock]
     for _ in range(WARM_UP):
         for run in runs:
             run()
@@ -41,10 +51,10 @@ def times_in_turns(
         for position in range(len(runs)):
             i = (position + round_number) % len(runs)
             wait_for(device)
-            start = time.perf_counter()
+            start = read()
             runs[i]()
             wait_for(device)
-            times[i].append((time.perf_counter() - start) * 1e3)
+            times[i].append((read() - start) * 1e3)
     return times
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from psvit.capture import RecordedModel, capture
 from psvit.inference.fold import fold
+from psvit.inference.layout import channels_last
 from psvit.inference.neuron import FusedNeuron, dynamics_of
 from psvit.records import Graph
 
@@ -20,15 +21,25 @@ def faster(
 
     Batch norms are folded into the layers before them (``folded``), and IF and LIF neurons of
     SpikingJelly that are plainly configured, run all T steps and are called once a forward, are
-    computed in a few passes over memory (``psvit.inference.neuron``). The spikes of a neuron are
-    bit-equal; folding rounds elsewhere, so that in float32 an input on a threshold may flip.
+    computed in a few passes over memory (``psvit.inference.neuron``). On a CPU images lie channels
+    last (``psvit.inference.layout``). The spikes of a neuron are bit-equal; folding and layout
+    round elsewhere, so that in float32 an input on a threshold may flip.
 
     ``model`` is not touched. Module names stay. Neurons forget their state after each forward.
     ``example_inputs``: as for ``psvit.capture``, on the device of the model.
     Raises ModelError if the model fails on them, CaptureError if it cannot be recorded; the
     result raises ModelError in train mode.
     """
-    return recorded(for_inference(capture(model, example_inputs), folded=folded))
+    graph = capture(model, example_inputs)
+    return fastest(for_inference(graph, folded=folded), example_inputs)
+
+
+def fastest(graph: Graph, example_inputs: torch.Tensor | Sequence[torch.Tensor]) -> nn.Module:
+    """The module that runs what ``for_inference`` gave, laid out for where it runs."""
+    model = recorded(graph)
+    inputs = [example_inputs] if isinstance(example_inputs, torch.Tensor) else [*example_inputs]
+    on_cpu = all(x.device.type == "cpu" for x in inputs)
+    return channels_last(model, inputs) if on_cpu else model
 
 
 def fold_batchnorm(

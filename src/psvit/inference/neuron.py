@@ -142,9 +142,22 @@ def _charged(x: Tensor, v: Tensor | None, dynamics: Dynamics) -> Tensor:
 
 
 def spikes_in_place(x: Tensor, dynamics: Dynamics) -> Tensor:
-    """As ``spikes_in_steps``, piece by piece in two buffers: on a CPU, without a gradient."""
+    """As ``spikes_in_steps``, piece by piece in two buffers: on a CPU, without a gradient.
+
+    Spikes come in the memory layout of ``x``, which is copied only if time is not its slowest axis.
+    """
+    steps = x.stride()
+    order = [0, *sorted(range(1, x.ndim), key=lambda axis: (-steps[axis], axis))]
+    if not x.permute(order).is_contiguous():
+        x, order = x.contiguous(), [*range(x.ndim)]
+    spikes = _spikes_of(x.permute(order), dynamics)
+    return spikes.permute([order.index(axis) for axis in range(x.ndim)])
+
+
+def _spikes_of(x: Tensor, dynamics: Dynamics) -> Tensor:
+    """The same of a contiguous ``x``."""
     inputs = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    flat = inputs.contiguous().view(x.shape[0], -1)
+    flat = inputs.view(x.shape[0], -1)
     spikes = torch.empty_like(flat)
     width = min(PIECE * torch.get_num_threads(), flat.shape[1])
     buffers = flat.new_empty(2, width)
