@@ -109,6 +109,61 @@ def resformer(module: Any, T: int) -> nn.Module:
     return model
 
 
+def triplet(module: Any, T: int) -> nn.Module:
+    """SpikingResformer with an embedding of faces in place of its classes."""
+    model: nn.Module = module.SpikingResformerTriplet(
+        [["DSSA", "GWFFN"]] * 3,
+        [16, 48, 96],
+        [1, 3, 6],
+        [4, 2, 1],
+        img_size=64,
+        T=T,
+        embedding_dim=24,
+        group_size=16,
+    )
+    return model
+
+
+def flow(module: Any, T: int) -> nn.Module:
+    """SDformerFlow, by the keys of its configs/train_MDR_supervised_SDformerFlow.yml."""
+    network = {
+        "name": "MS_SpikingformerFlowNet",
+        "encoding": "voxel",
+        "norm_input": "minmax",
+        "num_bins": 2 * T,
+        "base_num_channels": 24,
+        "kernel_size": 3,
+        "activations": ["relu", None],
+        "final_activation": None,
+        "mask_output": True,
+        "norm": None,
+        "use_upsample_conv": False,
+        "spiking_neuron": {
+            "num_steps": T,
+            "v_th": 0.1,
+            "v_reset": None,
+            "neuron_type": "psn",
+            "surrogate_fun": "surrogate.ATan()",
+            "tau": 2.0,
+            "detach_reset": True,
+            "spike_norm": "BN",
+        },
+    }
+    transformer = {
+        "use_arc": ["swinv1", "MS_PED_Spiking_PatchEmbed_Conv_sfn"],
+        "swin_depths": [2, 2, 2],
+        "swin_num_heads": [3, 6, 12],
+        "swin_out_indices": [0, 1, 2],
+        "swin_patch_size": [1, 1, 2, 2],
+        "window_size": [2, 4, 4],
+        "pretrained_window_size": [0, 0, 0],
+        "mlp_ratio": 4,
+        "input_size": [64, 64],
+    }
+    model: nn.Module = module.MS_SpikingformerFlowNet(network, transformer)
+    return model
+
+
 def supernet(module: Any, T: int) -> nn.Module:
     """Auto-Spikformer, with the largest of its choices."""
     model: Any = habit("Spikformer")(module, T)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.repositories.events import EVENTS
 from benchmarks.repositories.families import FAMILIES
 from benchmarks.repositories.published import Published
+from benchmarks.repositories.tasks import TASKS
 from benchmarks.repositories.variants import VARIANTS
 
-CATALOGUE: tuple[Published, ...] = (*FAMILIES, *VARIANTS, *EVENTS)
+CATALOGUE: tuple[Published, ...] = (*FAMILIES, *VARIANTS, *EVENTS, *TASKS)

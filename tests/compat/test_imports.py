@@ -244,6 +244,15 @@ def test_cuda_kernels_that_went_are_stood_in_for(repository: Write) -> None:
 
 
 @needs_absent_torchvision
+def test_spikingjelly_may_import_torchvision_for_a_user(repository: Write) -> None:
+    text = "from spikingjelly.activation_based.model import sew_resnet\nX = sew_resnet.SEWResNet"
+    root = repository("networks", {"model.py": text})
+    with legacy_imports(root) as standins:
+        import_file(root / "model.py")
+    assert any("torchvision is not installed" in line for line in standins.lines())
+
+
+@needs_absent_torchvision
 def test_training_code_loads_but_does_not_run(repository: Write) -> None:
     root = repository(
         "training",

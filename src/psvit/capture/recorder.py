@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.overrides import TorchFunctionMode
@@ -114,6 +115,8 @@ class Recorder(TorchFunctionMode):
             return {k: self.argument(v) for k, v in value.items()}
         if isinstance(value, slice):
             return slice(*(self.argument(v) for v in (value.start, value.stop, value.step)))
+        if isinstance(value, np.generic):  # generated code cannot say np.float64(0.5)
+            return value.item()
         if isinstance(value, torch.device) and value == self._device and self._device_node:
             # follow the input's device, so that the recording can be moved
             return self.emit("call_function", getattr, (self._device_node, "device"), {}, None)

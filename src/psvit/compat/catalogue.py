@@ -14,9 +14,13 @@ from psvit.compat.standins import EmptyModule, RealModule
 from psvit.compat.timm_registry import Registry
 
 EMPTY = (
+    "IPython",
     "PIL",
     "albumentations",
     "cv2",
+    "decord",
+    "dv",
+    "librosa",
     "mmcv",
     "mmengine",
     "pandas",
@@ -28,6 +32,8 @@ EMPTY = (
     "timm.optim",
     "timm.scheduler",
     "timm.utils",
+    "tonic",
+    "torchaudio",
     "torchvision",
 )
 """Training and data code: imported by model files, not computed with."""

@@ -54,10 +54,14 @@ class _StandInLoader(Loader):
 
 
 def asked_by_user(frame: FrameType | None) -> bool:
-    """Whether the import under way in ``frame`` was written in a file of the user's."""
+    """Whether the import under way in ``frame`` was written in a file of the user's.
+
+    Or in SpikingJelly, which imports torchvision outright where a user takes a network from it.
+    """
     while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        if not str(name).startswith(("importlib", "_frozen_importlib")):
-            return is_user_file(frame.f_code.co_filename)
+        name = str(frame.f_globals.get("__name__", ""))
+        if not name.startswith(("importlib", "_frozen_importlib")):
+            ours = name.partition(".")[0] == "spikingjelly"
+            return ours or is_user_file(frame.f_code.co_filename)
         frame = frame.f_back
     return False
