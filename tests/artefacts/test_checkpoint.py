@@ -7,6 +7,7 @@ import collections
 import datetime
 import decimal
 import functools
+import io
 import operator
 import os
 import pathlib
@@ -15,6 +16,7 @@ import random
 import subprocess
 import tarfile
 import types
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +39,9 @@ def trained() -> nn.Module:
     return model()
 
 
-def loaded_equals(path: Path, trained: nn.Module) -> bool:
+def loaded_equals(path: Path, trained: nn.Module, beside: tuple[str, ...] = ()) -> bool:
     fresh = model()
-    assert load_weights(fresh, path) == []
+    assert load_weights(fresh, path) == list(beside)
     state = trained.state_dict()
     return all(torch.equal(value, state[name]) for name, value in fresh.state_dict().items())
 
@@ -82,7 +84,7 @@ def test_safetensors_is_read_under_any_name(tmp_path, trained, name):
 def test_plain_weights_come_before_ema(tmp_path, trained):
     other = {name: value + 1 for name, value in trained.state_dict().items()}
     torch.save({"model_ema": other, "model": trained.state_dict()}, tmp_path / "w.pth")
-    assert loaded_equals(tmp_path / "w.pth", trained)
+    assert loaded_equals(tmp_path / "w.pth", trained, ("model_ema, which lies beside model",))
 
 
 def test_prefix_that_the_model_itself_has_is_kept(tmp_path):
@@ -154,7 +156,7 @@ def test_a_whole_training_run_is_read_for_its_weights(tmp_path, trained, legacy)
     path = tmp_path / "checkpoint-299.pth"
     run = a_training_run(trained.state_dict())
     torch.save(run, path, _use_new_zipfile_serialization=not legacy)
-    assert loaded_equals(path, trained)
+    assert loaded_equals(path, trained, ("model_ema, which lies beside model",))
 
 
 @pytest.mark.parametrize(
@@ -220,6 +222,80 @@ def test_malicious_file_is_named_and_not_executed(tmp_path, trained, how, named,
     assert not victim.exists()
     assert all(torch.equal(v, before[k]) for k, v in target.state_dict().items())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["w.pth"]
+
+
+class Nested:
+    """A payload inside bytes that torch's own reader of storages would unpickle."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self):
+        inside = io.BytesIO()
+        torch.save(Payload(self.victim, "system"), inside)
+        return torch.storage._load_from_bytes, (inside.getvalue(),)
+
+
+class Unpickles(Nested):
+    """The same, through pickle."""
+
+    def __reduce__(self):
+        return pickle.loads, (pickle.dumps(Payload(self.victim, "system")),)
+
+
+class Told(Nested):
+    """A payload in what a harmless class is told to hold."""
+
+    def __reduce__(self):
+        return argparse.Namespace, (), {"lr": Payload(self.victim, "system")}
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize("kind", [Nested, Unpickles, Told])
+def test_a_payload_within_a_harmless_thing_does_not_run_either(tmp_path, trained, kind, legacy):
+    victim, path = tmp_path / "pwned", tmp_path / "w.pth.tar"
+    run = {"state_dict": trained.state_dict(), "args": kind(victim)}
+    torch.save(run, path, _use_new_zipfile_serialization=not legacy)
+    torch.load(path, weights_only=False)
+    assert victim.exists()
+    victim.unlink()
+    with pytest.raises(CheckpointError, match="would execute code when read"):
+        load_weights(model(), path)
+    assert not victim.exists()
+
+
+def test_a_payload_in_torchs_oldest_format_or_put_into_its_newest_does_not_run(tmp_path, trained):
+    victim, payload = tmp_path / "pwned", pickle.dumps(Payload(tmp_path / "pwned", "system"), 2)
+    with tarfile.open(tmp_path / "old.pth.tar", "w") as archive:
+        for name in ("sys_info", "storages", "tensors", "pickle"):
+            member = tarfile.TarInfo(name)
+            member.size = len(payload)
+            archive.addfile(member, io.BytesIO(payload))
+    torch.save({"state_dict": trained.state_dict()}, tmp_path / "w.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "w.pth") as good,
+        zipfile.ZipFile(tmp_path / "swapped.pth", "w") as swapped,
+        zipfile.ZipFile(tmp_path / "more.pth", "w") as more,
+    ):
+        for name in good.namelist():
+            pickled = name.endswith("data.pkl")
+            swapped.writestr(name, payload if pickled else good.read(name))
+            more.writestr(name, good.read(name))
+        more.writestr("w/constants.pkl", payload)
+    for name, words in {
+        "old.pth.tar": "is a tar archive",
+        "swapped.pth": "would execute code when read",
+        "more.pth": "is a TorchScript program",
+    }.items():
+        with pytest.raises(CheckpointError, match=words):
+            load_weights(model(), tmp_path / name)
+    assert not victim.exists()
+
+
+def test_another_pickle_protocol_is_called_by_its_name(tmp_path, trained):
+    torch.save(trained.state_dict(), tmp_path / "w.pth", pickle_protocol=4)
+    with pytest.raises(CheckpointError, match="pickled by a protocol that cannot be read safely"):
+        load_weights(model(), tmp_path / "w.pth")
 
 
 def test_allow_list_does_not_leak(tmp_path, trained):

@@ -14,6 +14,7 @@ import pathlib
 import pickle
 import re
 import types
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,16 +46,18 @@ SHOWN = 3
 
 
 def load_weights(model: nn.Module, path: str | Path, *, allow_partial: bool = False) -> list[str]:
-    """Copy the weights in the file `path` into `model`; returns what did not fit, in words.
+    """Copy the weights in the file `path` into `model`; returns what was not, in words.
 
     With `allow_partial`, tensors that are missing or of another shape are left as they are
-    (at least one must fit); without it they are an error and the list is empty.
+    (at least one must fit); without it they are an error. Moving averages (EMA) beside plain
+    weights are not loaded and told of.
 
     Raises CheckpointError for a file that is missing, damaged, unsafe, or of another model.
     """
     path = Path(path)
     state = {k: v for k, v in model.state_dict().items() if isinstance(v, torch.Tensor)}
-    weights = strip_prefixes(read_weights(path), state)
+    found, others = _read(path)
+    weights = strip_prefixes(found, state)
     wrong = differences(state, weights)
     fitting = {k: v for k, v in weights.items() if k in state and v.shape == state[k].shape}
     if wrong and not allow_partial:
@@ -69,7 +72,7 @@ def load_weights(model: nn.Module, path: str | Path, *, allow_partial: bool = Fa
         )
     with torch.no_grad():
         model.load_state_dict(fitting, strict=False)
-    return wrong
+    return wrong + others
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -77,6 +80,11 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
     Raises CheckpointError for a file that is missing, damaged, or would execute code.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """The tensors by name, and what other weights there are beside them, in words."""
     if not path.exists():
         raise CheckpointError(f"{path} does not exist: expected a safetensors or torch file")
     if path.is_dir():
@@ -98,7 +106,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             "open the link in a browser and download the file itself"
         )
     if path.suffix == ".safetensors" or head[8:9] == b"{":
-        return _read_safetensors(path)
+        return _read_safetensors(path), []
     return _unwrap(_read_torch(path), path)
 
 
@@ -164,7 +172,8 @@ HARMLESS: list[Any] = [
 
 def _read_torch(path: Path) -> object:
     try:
-        with torch.serialization.safe_globals(HARMLESS):
+        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other pickle protocols, and TorchScript
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch raises whatever the damage happens to trip over: EOFError, IndexError,
@@ -183,6 +192,10 @@ def _why_unread(error: Exception) -> str:
         return "is a TorchScript program, not weights: save its state_dict() instead"
     if "legacy .tar format" in text:
         return "is a tar archive: unpack it, and give the file with the weights that is in it"
+    if re.search(r"Unsupported operand 1[45]\d", text):  # what later protocols added
+        return (
+            f"was pickled by a protocol that cannot be read safely (torch.save's own is 2), {alone}"
+        )
     if isinstance(error, pickle.UnpicklingError):
         if "Trying to call" in text:
             return f"would execute code when read ({one_line(text.split('Error')[-1])}), {alone}"
@@ -195,22 +208,24 @@ def _why_unread(error: Exception) -> str:
     )
 
 
-def _unwrap(data: object, path: Path) -> dict[str, torch.Tensor]:
+def _unwrap(data: object, path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
     """The state dict inside `data`, which may sit under one of WRAPPERS, once or twice."""
+    others: list[str] = []
     for _ in range(3):
         if not isinstance(data, Mapping):
             break
         tensors = {str(k): v for k, v in data.items() if isinstance(v, torch.Tensor)}
-        inner = next((data[k] for k in WRAPPERS if isinstance(data.get(k), Mapping)), None)
-        if inner is None:
+        places = [k for k in WRAPPERS if isinstance(data.get(k), Mapping)]
+        if not places:
             if tensors:
-                return tensors
+                return tensors, others
             keys = ", ".join(str(k) for k in list(data)[:5])
             raise CheckpointError(
                 f"{path} holds no weights: expected tensors, or one of {', '.join(WRAPPERS)}; "
                 f"it has {keys or 'nothing'}"
             )
-        data = inner
+        others += [f"{k}, which lies beside {places[0]}" for k in places[1:] if "ema" in k]
+        data = data[places[0]]
     raise CheckpointError(
         f"{path} holds a {type(data).__name__}: expected a state dict (name -> tensor)"
     )
