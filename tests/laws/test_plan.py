@@ -66,7 +66,7 @@ def test_the_empty_plan_is_the_identity(name: str) -> None:
     assert error(same, twin, it.case) < 1e-14
     for batch in BATCHES:
         inputs = it.case.inputs(batch)
-        assert distance(run(it.model, inputs), run(psvit.rewrite(it.graph, plan), inputs)) == 0.0
+        assert distance(run(it.model, inputs), run(psvit.rewrite(it.graph, plan), inputs)) < 1e-14
 
 
 @pytest.mark.parametrize("name", ZOO)
