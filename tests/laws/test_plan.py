@@ -45,6 +45,9 @@ TWICE = [
     *PUBLISHED,
 ]
 
+LAST_BITS = 1e-14
+"""Not 0: BLAS may add up in another order where weights lie at other addresses."""
+
 
 def own_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The state dict without ``constant_<n>``, the tensors that the original held outside of it."""
@@ -62,11 +65,12 @@ def test_the_empty_plan_is_the_identity(name: str) -> None:
     assert list(before) == list(after)
     assert all(torch.equal(before[key], after[key]) for key in before)
     twin = zeroed(it.graph, plan)
-    # not 0: BLAS may add up in another order where weights lie at other addresses
-    assert error(same, twin, it.case) < 1e-14
+    assert error(same, twin, it.case) < LAST_BITS
     for batch in BATCHES:
         inputs = it.case.inputs(batch)
-        assert distance(run(it.model, inputs), run(psvit.rewrite(it.graph, plan), inputs)) < 1e-14
+        assert (
+            distance(run(it.model, inputs), run(psvit.rewrite(it.graph, plan), inputs)) < LAST_BITS
+        )
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -86,7 +90,7 @@ def test_the_identity_survives_an_update_of_the_weights(name: str) -> None:
                 parameter.mul_(1.2).add_(0.1 * torch.rand_like(parameter))
     after = run(model, inputs)
     assert distance(before, after) > 1e-6
-    assert distance(after, run(same, inputs)) == 0.0
+    assert distance(after, run(same, inputs)) < LAST_BITS
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -97,7 +101,7 @@ def test_a_plan_goes_through_json_unchanged(name: str) -> None:
     assert again == plan
     inputs = it.case.inputs(BATCHES[0])
     first, second = psvit.rewrite(it.graph, plan), psvit.rewrite(it.graph, again)
-    assert distance(run(first, inputs), run(second, inputs)) == 0.0
+    assert distance(run(first, inputs), run(second, inputs)) < LAST_BITS
 
 
 @pytest.mark.parametrize("name", ZOO)
