@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tests.zoo.attention import QKV
 from tests.zoo.case import Case, images
-from tests.zoo.parts import DIM, HEADS, OnTokenSteps, Spike
+from tests.zoo.parts import DIM, HEADS, TOKENS, OnTokenSteps, Spike
 from tests.zoo.temporal import UserLIF, UserStepLIF
 
 
@@ -126,6 +126,41 @@ class OneByOne(nn.Module):
         return torch.stack([self.node(frame) for frame in x])
 
 
+class Complement(nn.Module):
+    """q @ k of complements of spikes: a removed channel holds 1, and what ``then`` makes of it."""
+
+    def __init__(self, then: nn.Module) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(DIM, DIM, bias=False) for _ in range(3))
+        self.lif, self.then, self.proj = UserLIF(), then, nn.Linear(DIM, DIM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k = (self.then(1 - self.lif(fc(x))) for fc in (self.q, self.k))
+        return self.proj(q @ k.transpose(-2, -1) @ self.v(x))
+
+
+class Back(nn.Module):
+    """The complement of the complement, as far as a dropout between them leaves it alone."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1 - self.dropout(x)
+
+
+class Chosen(nn.Module):
+    """Every other token becomes 0; the others keep what they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("chosen", torch.arange(TOKENS) % 2 == 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(self.chosen[:, None], torch.zeros_like(x), x)
+
+
 def behind(node: Callable[[], nn.Module]) -> Case:
     """Attention behind a neuron that is silent without input."""
     return Case(
@@ -147,7 +182,21 @@ def restless(node: Callable[[], nn.Module]) -> Case:
     )
 
 
+def complement(then: Callable[[], nn.Module], why: str = "") -> Case:
+    """Attention on complements; ``why`` its q and k stay, if they do."""
+    paths = ("body.q.weight:0", "body.k.weight:0")
+    return Case(
+        lambda: OnTokenSteps(Complement(then()), 4),
+        images(),
+        ("body.proj.weight:0", "stem.0.weight:0", *(() if why else paths)),
+        dict.fromkeys(paths, why) if why else {},
+    )
+
+
 CASES = {
+    "complement_of_complement": complement(Back),
+    "complement_dropped": complement(lambda: Back(0.02), "a dropped 1 leaves a removed channel 1"),
+    "complement_chosen": complement(Chosen, "a removed channel is 1 at half of the tokens"),
     "own_lif_attention": behind(UserLIF),
     "own_step_lif_attention": behind(OneByOne),
     "buffered_attention": behind(Buffered),

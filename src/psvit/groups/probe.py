@@ -58,9 +58,9 @@ def commutes(function: Function, operands: Sequence[torch.Tensor], axis: int) ->
     return True
 
 
-def module_function(module: nn.Module) -> Function:
-    """A module as a function: a private copy in eval mode, its state forgotten at each call."""
-    clone = copy.deepcopy(module).eval()
+def module_function(module: nn.Module, *, train: bool = False) -> Function:
+    """A module as a function: a private copy in one mode, its state forgotten at each call."""
+    clone = copy.deepcopy(module).train(train)
 
     def run(x: torch.Tensor) -> Any:
         reset_state(clone)

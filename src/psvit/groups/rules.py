@@ -17,6 +17,7 @@ from torch import fx
 from psvit.groups import rules_index, rules_layer, rules_math, rules_move
 from psvit.groups.align import aligned, lifted_all_of
 from psvit.groups.call import Call, shape_of
+from psvit.groups.evidence import evidence
 from psvit.groups.labelling import Fields
 from psvit.groups.probe import commutes, samples
 from psvit.groups.rest import Rest
@@ -51,7 +52,7 @@ def unknown(call: Call) -> Any:
     if call.name not in call.state.unknown:
         call.state.unknown.append(call.name)
     if len(tensors) == 1:
-        return rules_layer.evidence(
+        return evidence(
             call,
             call.fields(tensors[0]),
             tensors[0],

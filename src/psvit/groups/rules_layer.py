@@ -20,12 +20,12 @@ from torch.nn.modules.pooling import (
 
 from psvit.groups.align import Operand, aligned
 from psvit.groups.call import Call, shape_of
+from psvit.groups.evidence import evidence
 from psvit.groups.fields import axis_field, is_scrambled
 from psvit.groups.labelling import Fields, Labelling
-from psvit.groups.probe import commutes, module_function, samples, small_shape
+from psvit.groups.probe import module_function
 from psvit.groups.rest import nothing, total
 from psvit.groups.rules_math import grouped_statistics, mixed
-from psvit.groups.trials import held
 from psvit.records import Field, IntArray
 
 
@@ -245,45 +245,15 @@ def pointwise(call: Call, module: nn.Module) -> Any:
     fields = call.fields(source)
     if not fields:
         return [[] for _ in call.parts] if call.parts else []
-    function = module_function(module)
-    return evidence(call, fields, source, function, type(module).__name__, _configuration(module))
-
-
-def evidence(
-    call: Call,
-    fields: Fields,
-    source: fx.Node,
-    function: Callable[..., Any],
-    what: str,
-    key: object = None,
-) -> Any:
-    """Keep the fields on whose axes ``function`` acts element by element; lock the others.
-
-    ``key`` identifies the function where the same is tried many times (a model's neurons).
-    """
-    shape, dtype = shape_of(source), source.meta["dtype"]
-    small = tuple(
-        min(s, 6) if any(d in f.varying for f in fields) else min(s, 4)
-        for d, s in enumerate(small_shape(shape))
+    return evidence(
+        call,
+        fields,
+        source,
+        module_function(module),
+        type(module).__name__,
+        trained=module_function(module, train=True),
+        key=_configuration(module),
     )
-    same = "shape" in call.node.meta and len(call.shape) == len(shape)
-    known = call.state.probed if key is not None else {}
-    kept: Fields = []
-    for f in fields:
-        question = (key, small, dtype, f.varying, f.rest)
-        if question not in known:
-            local = all(
-                commutes(function, [x], d - len(shape))
-                for d in f.varying
-                for x in samples(small, dtype)
-            )
-            known[question] = local, held(function, small, dtype, f.rest)
-        local, rest = known[question]
-        if not (local and same and all(call.shape[d] == shape[d] for d in f.varying)):
-            call.state.lock([f], f"{what} does not act on each channel alone")
-            continue
-        kept.append(replace(f, rest=rest))
-    return [[] for _ in call.parts] if call.parts else kept
 
 
 def _configuration(module: nn.Module) -> object:
