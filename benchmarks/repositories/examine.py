@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def examine(published: Published, T: int, clone: Path, every: int = 1) -> dict[s
             model = published.build(module, T).double()
     with everything_double():
         found = _findings(_Trial(published, T, model), every)
-    return {"stand_ins": list(standins.lines()), **found}
+    needed = {name: version(name) for name in published.needs}
+    return {"stand_ins": list(standins.lines()), "needed": needed, **found}
 
 
 class _Trial:

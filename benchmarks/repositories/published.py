@@ -22,7 +22,8 @@ EVENTS_128: Shape = (2, "T", 2, 128, 128)
 class Published:
     """A model file of a repository; ``shape`` of its input, where "T" stands for time steps.
 
-    ``more``: the shapes of further inputs, for a model that takes several.
+    ``more``: the shapes of further inputs, for a model that takes several. ``needs``: packages
+    that the file computes with and that the repository leaves to the user.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Published:
     steps: tuple[int, ...] = (1, 4)
     batch_axis: int = 0
     more: tuple[Shape, ...] = ()
+    needs: tuple[str, ...] = ()
 
     def sizes(self, T: int, batch: int) -> list[list[int]]:
         """The shapes of the inputs for ``batch`` samples."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.repositories.catalogue import LEFT_OUT
 from benchmarks.repositories.published import Published
 
 Row = tuple[Published, int, dict[str, Any]]
@@ -76,8 +77,12 @@ def write_page(path: Path, rows: Sequence[Row], every: int) -> None:
     lines += [_line(row) for row in rows]
     lines += ["", "## What stays whole, and why", ""]
     lines += [f"- {text}" for text in dict.fromkeys(filter(None, map(_locks, rows)))]
+    lines += ["", "## What had to be installed", ""]
+    lines += _needed(rows) or ["Nothing beside psvit and SpikingJelly."]
     lines += ["", "## What psvit stood in for", ""]
     lines += [f"- {text}" for text in _standins(rows)]
+    lines += ["", "## Read, and not examined", ""]
+    lines += [f"- [{name}](https://github.com/{name}): {why}" for name, why in LEFT_OUT]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
 
@@ -104,6 +109,18 @@ def _locks(row: Row) -> str:
     ]
     notes = [*found.get("fixed", ()), *(f"{name} has no rule" for name in found.get("unknown", ()))]
     return f"{published.name}: {'; '.join(reasons + notes)}" if reasons or notes else ""
+
+
+def _needed(rows: Sequence[Row]) -> list[str]:
+    """Packages that some of the files compute with, and which repositories need each."""
+    users: dict[str, set[str]] = {}
+    for published, _, found in rows:
+        for name, version in found.get("needed", {}).items():
+            users.setdefault(f"{name}=={version}", set()).add(published.repository)
+    return [
+        f"- `pip install --no-deps {what}` ({', '.join(sorted(using))})"
+        for what, using in sorted(users.items())
+    ]
 
 
 def _standins(rows: Sequence[Row]) -> list[str]:

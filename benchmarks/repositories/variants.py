@@ -159,6 +159,7 @@ VARIANTS: tuple[Published, ...] = (
             "Spikformer", "step", img_size=32, num_classes=10, embed_dim=48, num_heads=4, depths=2
         ),
         (4,),
+        needs=("braincog",),
     ),
     Published(
         "STEP's Spikingformer",
@@ -169,6 +170,7 @@ VARIANTS: tuple[Published, ...] = (
             "Spikformer", "step", img_size=32, num_classes=10, embed_dim=48, num_heads=4, depths=2
         ),
         (4,),
+        needs=("braincog",),
     ),
     Published(
         "STEP's QKFormer",
@@ -179,6 +181,7 @@ VARIANTS: tuple[Published, ...] = (
             "QKFormer", "step", img_size=32, num_classes=10, embed_dim=96, num_heads=8, depths=4
         ),
         (4,),
+        needs=("braincog",),
     ),
     Published(
         "STEP's SGLFormer",
@@ -187,6 +190,7 @@ VARIANTS: tuple[Published, ...] = (
         IMAGE,
         called("vit_snn", "step", img_size=32, num_classes=10, embed_dim=48, num_heads=4, depths=1),
         (4,),
+        needs=("braincog",),
     ),
     Published(
         "TIM",
@@ -208,6 +212,7 @@ VARIANTS: tuple[Published, ...] = (
             depths=2,
             sr_ratios=1,
         ),
+        needs=("braincog",),
     ),
     Published("Auto-Spikformer", "CheKaiWei/Auto-spikformer", "model.py", IMAGE, supernet, (4,)),
     Published(

@@ -235,6 +235,16 @@ def test_data_code_loads_but_does_not_run(repository: Write) -> None:
         module.read()
 
 
+def test_the_version_of_what_is_not_there_is_asked_for(repository: Write) -> None:
+    if not absent("mmcv"):
+        pytest.skip("mmcv is installed here")
+    text = "import mmcv\nassert getattr(mmcv, '__version__', None) is None\nmmcv.__version__"
+    with pytest.raises(
+        ModelError, match=r"asks for mmcv\.__version__ and mmcv is not installed: pip"
+    ):
+        load(repository("versions", {"model.py": text}))
+
+
 def test_cuda_kernels_that_went_are_stood_in_for(repository: Write) -> None:
     text = "from spikingjelly.activation_based.auto_cuda import cfunction\nX = cfunction.sigmoid"
     root = repository("kernels", {"model.py": text})

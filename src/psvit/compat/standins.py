@@ -47,6 +47,10 @@ class StandIns:
         return tuple(f"{', '.join(names)}: {why}" for why, names in by_reason.items())
 
 
+class NoVersion(ModelError, AttributeError):
+    """The version of what is not there; ``getattr`` with a default takes the default."""
+
+
 class RealModule(ModuleType):
     """A stand-in that computes; names that it lacks are gaps."""
 
@@ -89,9 +93,14 @@ class EmptyModule(ModuleType):
         self._inert = inert
 
     def __getattr__(self, name: str) -> Any:
+        dotted = f"{self.__name__}.{name}"
+        if name == "__version__":
+            raise NoVersion(
+                f"the code asks for {dotted} and {absent(self.__name__)}: "
+                f"{how_to_get(self.__name__)}"
+            )
         if _is_protocol(name) or name in self.__dict__["_children"]:
             raise AttributeError(name)
-        dotted = f"{self.__name__}.{name}"
         value = Inert(dotted) if self._inert else empty(dotted)
         self.__dict__[name] = value
         return value
