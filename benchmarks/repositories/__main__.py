@@ -5,7 +5,8 @@
 Clones what is missing (git, GitHub) into DIR, examines every model in a process of its own and
 keeps each result in DIR/results as soon as it is there, so that an interrupted run goes on: what
 failed, and what was examined at another commit or ``--every``, is examined again, with ``--again``
-everything. ``--source`` is where to clone from, with {owner} and {name}.
+everything. ``--source`` is where to clone from, with {owner} and {name}. A few models compute with
+a package of their own, which has to be installed: the page names it.
 """
 
 from __future__ import annotations
