@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from benchmarks.repositories.builds import called, flow, habit, stepped, triplet
-from benchmarks.repositories.published import EVENTS_64, EVENTS_128, IMAGE, Published
+from benchmarks.repositories.published import EVENTS_64, EVENTS_128, IMAGE, Build, Published
 
 _OST = "songxt3/OST"
 _SPIKEFORMER = "Loydian/Spikeformer"
 _CROSS_MODAL = "Brain-Cog-Lab/S-CMRL"
 _AUDIO_VISUAL = "braincog/model_zoo/spikformer.py"
+
+
+def _spikeformer(**settings: int) -> Build:
+    """A small one."""
+    return called(
+        "Spikeformer",
+        "num_frames",
+        n_conv_layers=4,
+        stride=[2, 1, 2, 2],
+        img_size=64,
+        num_classes=10,
+        depth=2,
+        num_heads=4,
+        mlp_ratio=2,
+        embed_dim=48,
+        **settings,
+    )
+
 
 TASKS: tuple[Published, ...] = (
     Published(
@@ -33,37 +51,14 @@ TASKS: tuple[Published, ...] = (
         _SPIKEFORMER,
         "imagenet/spikeformer.py",
         (2, "T", 3, 64, 64),
-        called(
-            "Spikeformer",
-            "num_frames",
-            n_conv_layers=4,
-            stride=[2, 1, 2, 2],
-            img_size=64,
-            num_classes=10,
-            depth=2,
-            num_heads=4,
-            mlp_ratio=2,
-            embed_dim=48,
-        ),
+        _spikeformer(),
     ),
     Published(
         "Spikeformer (2022), events",
         _SPIKEFORMER,
         "dvscifar10/spikeformer.py",
         EVENTS_64,
-        called(
-            "Spikeformer",
-            "num_frames",
-            n_conv_layers=4,
-            stride=[2, 1, 2, 2],
-            img_size=64,
-            n_input_channels=2,
-            num_classes=10,
-            depth=2,
-            num_heads=4,
-            mlp_ratio=2,
-            embed_dim=48,
-        ),
+        _spikeformer(n_input_channels=2),
     ),
     Published(
         "SLTNet, event segmentation",
