@@ -52,6 +52,8 @@ SECONDS = 60.0
 FEWEST = 3
 CHECKS = 40
 """Runs, at most, that a prediction is checked by."""
+PACES = 200
+"""Runs, at most, that tell the pace: more, as slow moments last a second or two."""
 
 Say = Callable[[str], None]
 
@@ -103,13 +105,13 @@ def _dense_ms(graph: Graph, groups: Groups, device: torch.device, batch: int) ->
     root, forwards = resized(graph, make_plan(graph, groups, {}))
     model, spec = RecordedModel(root, forwards).eval(), graph.inputs[0]
     once = compare_latency([model], spec, batch=batch, runs=1, warm_up=1, device=device)[0]
-    runs = _affordable(once.median_ms, SECONDS / 8)
+    runs = _affordable(once.median_ms, SECONDS / 12, most=PACES)
     return compare_latency([model], spec, batch=batch, runs=runs, device=device)[0].fastest_ms
 
 
-def _affordable(once_ms: float, seconds: float) -> int:
-    """How many runs so many seconds allow, from FEWEST to CHECKS."""
-    return max(FEWEST, min(CHECKS, int(1e3 * seconds / max(once_ms, 1e-6))))
+def _affordable(once_ms: float, seconds: float, most: int = CHECKS) -> int:
+    """How many runs so many seconds allow, from FEWEST to ``most``."""
+    return max(FEWEST, min(most, int(1e3 * seconds / max(once_ms, 1e-6))))
 
 
 def describe_machine(device: torch.device, graph: Graph) -> dict[str, Any]:
