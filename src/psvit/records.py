@@ -119,7 +119,7 @@ class Field:
 
     lanes: IntArray
     along: int
-    rest: float | None = 0.0
+    rest: float | tuple[float, ...] | None = 0.0
     block: bool = False
 
     @property

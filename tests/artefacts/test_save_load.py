@@ -48,6 +48,33 @@ def test_save_then_load_is_bit_identical(tmp_path, dtype):
     assert not loaded.training
 
 
+class Gated(nn.Module):
+    """Products of spikes above a learnt threshold, which starts below what a silent channel has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k = nn.Linear(8, 12), nn.Linear(8, 12)
+        self.threshold = nn.Parameter(torch.tensor(-0.1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k = ((fc(x) - self.threshold > 0).to(x.dtype) for fc in (self.q, self.k))
+        return q @ k.mT
+
+
+def test_what_the_trained_weights_allow_loads_into_initial_ones(tmp_path):
+    torch.manual_seed(0)
+    model, x = Gated(), torch.randn(2, 5, 8)
+    assert not psvit.find_groups(psvit.capture(model, x)).prunable
+    model.threshold.data.fill_(0.2)
+    source = Source("tests.artefacts.test_save_load:Gated", {})
+    result = psvit.prune(model, x, save={"memory": 0.3}, source=source)
+    psvit.save(result, tmp_path / "out")
+    loaded = psvit.load(tmp_path / "out")
+    assert same_state(loaded, result.model)
+    assert loaded.q.weight.shape[0] < 12
+    assert torch.equal(loaded(x), result.model(x))
+
+
 def test_weights_keep_the_names_of_the_original_at_smaller_shapes(out):
     original = trained().state_dict()
     with safe_open(out / "model.safetensors", framework="pt") as file:

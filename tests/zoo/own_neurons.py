@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 from tests.zoo.attention import QKV
@@ -96,6 +97,32 @@ class Levels(nn.Module):
         return torch.stack(out)
 
 
+class Learnt(Buffered):
+    """Leak and threshold are learnt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        beta, threshold = self.beta, self.threshold
+        del self.beta, self.threshold
+        self.beta, self.threshold = nn.Parameter(beta), nn.Parameter(threshold)
+
+
+class Parallel(nn.Module):
+    """All steps at once: a learnt mix of the inputs of all, a learnt threshold for each.
+
+    Fang et al., "Parallel Spiking Neurons", NeurIPS 2023, equations 8 and 9.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(steps, steps))
+        self.bias = nn.Parameter(torch.zeros(steps, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.addmm(self.bias, self.weight, x.flatten(1))
+        return Spike.apply(h).view(x.shape)
+
+
 class Attention(nn.Module):
     """[T, B, N, C] -> q, k, v, a neuron behind each -> (q k^T) v -> neuron -> projection."""
 
@@ -161,6 +188,17 @@ class Chosen(nn.Module):
         return torch.where(self.chosen[:, None], torch.zeros_like(x), x)
 
 
+class Shifted(nn.Module):
+    """The complement of the complement, moved by one token; the first becomes ``value``."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.pad(1 - x, (0, 0, 1, 0), value=self.value)[..., :-1, :]
+
+
 def behind(node: Callable[[], nn.Module]) -> Case:
     """Attention behind a neuron that is silent without input."""
     return Case(
@@ -193,15 +231,32 @@ def complement(then: Callable[[], nn.Module], why: str = "") -> Case:
     )
 
 
+def parallel(node: nn.Module, low: float = 0.1, high: float = 0.4) -> nn.Module:
+    """A neuron that sees all steps at once, lively, with thresholds from low to high."""
+    with torch.no_grad():
+        node.weight.normal_(0.5, 0.5)
+        node.bias.copy_(-torch.linspace(low, high, node.bias.numel()).reshape(node.bias.shape))
+    return node
+
+
 CASES = {
     "complement_of_complement": complement(Back),
     "complement_dropped": complement(lambda: Back(0.02), "a dropped 1 leaves a removed channel 1"),
     "complement_chosen": complement(Chosen, "a removed channel is 1 at half of the tokens"),
+    "complement_shifted": complement(lambda: Shifted(0.0)),
+    "complement_padded": complement(lambda: Shifted(1.0), "a removed channel is 1 at one token"),
     "own_lif_attention": behind(UserLIF),
     "own_step_lif_attention": behind(OneByOne),
     "buffered_attention": behind(Buffered),
     "resting_attention": behind(Resting),
     "stepped_attention": behind(Stepped),
     "levels_attention": behind(Levels),
+    "learnt_threshold_attention": behind(Learnt),
+    "parallel_attention": behind(lambda: parallel(Parallel(4))),
+    "psn_attention": behind(lambda: parallel(neuron.PSN(4))),
+    "masked_psn_attention": behind(lambda: parallel(neuron.MaskedPSN(2, 4, step_mode="m"))),
+    "sliding_psn_attention": behind(lambda: parallel(neuron.SlidingPSN(2, step_mode="m"))),
+    "restless_parallel_attention": restless(lambda: parallel(Parallel(4), -0.1)),
+    "restless_psn_attention": restless(lambda: parallel(neuron.PSN(4), -0.1)),
     "restless_attention": restless(lambda: Buffered(-0.1)),
 }

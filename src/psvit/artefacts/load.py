@@ -68,7 +68,7 @@ def load_artefact(out: str | Path, *, model: nn.Module | None = None) -> Artefac
             )
         model = build_source(plan.source)
     graph = capture(model, tuple(spec.zeros() for spec in plan.inputs), check=False)
-    small = rewrite(graph, plan)
+    small = rewrite(graph, plan, locks=False)  # the weights in the folder are still to come
     _fill(small, weights, folder)
     remember(small, plan)
     return Artefact(small, plan, metrics)

@@ -45,7 +45,7 @@ def _forward_owner(module: nn.Module) -> str:
 
 
 def _is_neuron(module: nn.Module) -> bool:
-    """A stateful SpikingJelly module, also one that a user derived: reset() manages its state.
+    """A neuron of SpikingJelly, or a stateful one that a user derived: reset() manages its state.
 
     Stateful containers around layers with weights are not neurons: their layers need labels.
     """
@@ -53,8 +53,9 @@ def _is_neuron(module: nn.Module) -> bool:
         base.__name__ == "MemoryModule" and base.__module__.startswith("spikingjelly.")
         for base in type(module).__mro__
     )
+    neuron = _forward_owner(module).startswith("spikingjelly.activation_based.neuron.")
     own = {id(p) for p in module.parameters(recurse=False)}
-    return stateful and all(id(p) in own or p.numel() == 1 for p in module.parameters())
+    return (stateful or neuron) and all(id(p) in own or p.numel() == 1 for p in module.parameters())
 
 
 def _parameters_are_plain(module: nn.Module) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from torch import fx
 
 from psvit.groups.call import Call, Shape, shape_of
 from psvit.groups.fields import lifted
@@ -29,11 +30,13 @@ def aligned(
     summed: Sequence[int] = (),
     *,
     rest: Callable[[tuple[Rest, ...]], Rest] = product,
+    nodes: Sequence[fx.Node] = (),
     tag: str | None = None,
 ) -> Fields:
     """Fields of the result over the common axes; summed axes keep size 1.
 
     ``rest`` tells what a removed channel of the result holds, given what it holds in each operand.
+    ``nodes``: the operands themselves; one that has no channels may be a constant that is known.
     ``tag`` says what role the operation suggests.
     """
     for fields, _ in operands:
@@ -43,7 +46,7 @@ def aligned(
             if i != j:
                 for f in fields:
                     _meet(state, f, others, sizes)
-    result = _united(state, operands, rest)
+    result = _united(state, operands, rest, nodes)
     if tag:
         for f in result:
             if not f.block:
@@ -77,7 +80,10 @@ def _meet(state: Labelling, f: Field, others: Fields, sizes: Sequence[int]) -> N
 
 
 def _united(
-    state: Labelling, operands: Sequence[Operand], rest: Callable[[tuple[Rest, ...]], Rest]
+    state: Labelling,
+    operands: Sequence[Operand],
+    rest: Callable[[tuple[Rest, ...]], Rest],
+    nodes: Sequence[fx.Node],
 ) -> Fields:
     """The fields of all operands, those that say the same said once."""
     every = [f for fields, _ in operands for f in fields]
@@ -93,8 +99,11 @@ def _united(
         if key in seen:
             continue
         seen.add(key)
-        rests = tuple(_held(f, fields) for fields, _ in operands)
-        result.append(replace(f, rest=rest(rests)))
+        rests = [_held(f, fields) for fields, _ in operands]
+        for i, node in enumerate(nodes):
+            if rests[i] is None and not any(f.varying & g.varying for g in operands[i][0]):
+                rests[i] = state.known(node)
+        result.append(replace(f, rest=rest(tuple(rests))))
     return result
 
 

@@ -38,8 +38,12 @@ def make_plan(graph: Graph, groups: Groups, removal: Removal, source: Source | N
     return Plan(dict(keep), widths, fingerprint(graph), graph.inputs, source)
 
 
-def removed_channels(graph: Graph, plan: Plan) -> set[int]:
-    """The channels that a plan removes. Raises PlanError if it does not fit this graph."""
+def removed_channels(graph: Graph, plan: Plan, *, locks: bool = True) -> set[int]:
+    """The channels that a plan removes. Raises PlanError if it does not fit this graph.
+
+    ``locks``: whether one that is locked counts as an error. Some locks depend on the weights (a
+    threshold that is learnt), and a plan may have been made for others than the graph has.
+    """
     if plan.fingerprint != fingerprint(graph):
         raise PlanError(
             f"the plan belongs to another model (fingerprint {plan.fingerprint}, this model has "
@@ -63,7 +67,7 @@ def removed_channels(graph: Graph, plan: Plan) -> set[int]:
             gone[list(kept)] = False
             removed |= set(labels.channel_of[lanes[gone]].tolist())
     _check_complete(groups, plan, removed)
-    _check_removable(groups, _by_group(groups, removed))
+    _check_removable(groups, _by_group(groups, removed), locks=locks)
     check_rectangles(groups.labels, removed)
     return removed
 
@@ -99,7 +103,7 @@ def _check_complete(groups: Groups, plan: Plan, removed: set[int]) -> None:
                 )
 
 
-def _check_removable(groups: Groups, removal: Removal) -> None:
+def _check_removable(groups: Groups, removal: Removal, *, locks: bool = True) -> None:
     for group_id, index in removal.items():
         group = groups[group_id]
         chosen = set(index)
@@ -109,7 +113,7 @@ def _check_removable(groups: Groups, removal: Removal) -> None:
             raise PlanError(f"group {group.name} has {group.size} channels, got {sorted(chosen)}")
         if len(chosen) == group.size:
             raise PlanError(f"no channel of group {group.name} would stay")
-        if group.locked is None:
+        if group.locked is None or not locks:
             continue
         heads = [h.channels for h in groups.heads if group_id in h.channels]
         whole = {i for h in heads if _goes(h, removal) for i in h[group_id]}

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from psvit.groups.rest import Rest
 from psvit.records import Field, IntArray
 
 Shape = tuple[int, ...]
 
 
 def axis_field(
-    lanes: IntArray, axis: int, ndim: int, *, rest: float | None = 0.0, block: bool = False
+    lanes: IntArray, axis: int, ndim: int, *, rest: Rest = 0.0, block: bool = False
 ) -> Field:
     """A field that varies on one axis of a tensor of rank ``ndim``."""
     shape = [1] * ndim

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import fx, nn
 
 from psvit.groups.fields import axis_field, is_scrambled, rows_of
 from psvit.groups.lanes import Lanes
-from psvit.groups.rest import Rest, nothing
+from psvit.groups.rest import Rest, nothing, one_of
 from psvit.records import Dim, Field, IntArray, Mode
 
 Fields = list[Field]
@@ -21,20 +22,20 @@ Fields = list[Field]
 class Labelling:
     """The state of one propagation. Rules read fields of operands and add facts here.
 
-    ``numbers``: nodes of one element that is known. ``aliases``: further names of tensors that are
-    held under several. ``slots``: the lanes of each axis of each tensor. ``rows``: matrices of
-    lanes whose rows must keep equally many; ``sliced``: those whose rows are slices of a tensor.
-    ``slices``: pairs of lists of lane sets, the i-th of one being removed with the i-th of the
-    other (heads). ``pinned``: slices of which one lane at least has to stay. ``follows``: lanes
-    that go with their head only. ``tags``: what operations say about the role of lanes.
-    ``probed``: what trying out a module has shown.
+    ``constants``: the values of nodes of a few elements. ``aliases``: further names of tensors
+    that are held under several. ``slots``: the lanes of each axis of each tensor. ``rows``:
+    matrices of lanes whose rows must keep equally many; ``sliced``: those whose rows are slices
+    of a tensor. ``slices``: pairs of lists of lane sets, the i-th of one being removed with the
+    i-th of the other (heads). ``pinned``: slices of which one lane at least has to stay.
+    ``follows``: lanes that go with their head only. ``tags``: what operations say about the role
+    of lanes. ``probed``: what trying out a module has shown.
     """
 
     module: nn.Module
     lanes: Lanes = field(default_factory=Lanes)
     slots: dict[tuple[str, Dim], IntArray] = field(default_factory=dict)
     fields: dict[Mode, dict[str, Any]] = field(default_factory=dict)
-    numbers: dict[str, float] = field(default_factory=dict)
+    constants: dict[str, torch.Tensor] = field(default_factory=dict)
     rows: list[IntArray] = field(default_factory=list)
     slices: list[tuple[list[IntArray], list[IntArray]]] = field(default_factory=list)
     pinned: list[IntArray] = field(default_factory=list)
@@ -57,6 +58,11 @@ class Labelling:
             return []
         found = self.fields[self.mode].get(value.name) or []
         return found if all(isinstance(f, Field) for f in found) else []
+
+    def known(self, node: fx.Node) -> Rest:
+        """The values of a node of a few elements, if these are known."""
+        tensor = self.constants.get(node.name)
+        return None if tensor is None else one_of(tensor.double().flatten().tolist())
 
     # -- adding facts
 

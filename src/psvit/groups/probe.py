@@ -68,8 +68,3 @@ def module_function(module: nn.Module, *, train: bool = False) -> Function:
             return clone(x)
 
     return run
-
-
-def small_shape(shape: Sequence[int], largest: int = 6) -> tuple[int, ...]:
-    """A shape of the same rank that is cheap to try things on."""
-    return tuple(min(s, largest) for s in shape)

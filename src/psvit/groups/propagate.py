@@ -12,7 +12,7 @@ from psvit.groups.divisors import divisors_of
 from psvit.groups.labelling import Labelling
 from psvit.groups.rules import RULES, unknown
 from psvit.groups.rules_layer import layer
-from psvit.groups.trials import buffer_value, number
+from psvit.groups.trials import computed, stored
 from psvit.records import Field, Graph
 
 
@@ -24,7 +24,7 @@ def propagate(graph: Graph) -> Labelling:
         state.divisors |= divisors_of(forward)
     for mode, forward in graph.forwards.items():
         state.mode = mode
-        state.numbers = {}
+        state.constants = {}
         fields: dict[str, Any] = {}
         state.fields[mode] = fields
         for node in forward.nodes:
@@ -57,13 +57,13 @@ def _label(state: Labelling, node: fx.Node, tensors: dict[str, torch.Tensor]) ->
         name = str(node.target)
         if name not in tensors:
             return []
-        _note_number(state, node, buffer_value(node, tensors[name]))
+        _note(state, node, stored(node, tensors[name]))
         return state.parameter_fields(name, tuple(tensors[name].shape))
     if not _involves_tensors(node):
         return []
     call = Call.of(state, node)
     rule = layer if node.op == "call_module" else RULES.get(call.name, unknown)
-    _note_number(state, node, number(call, state.numbers))
+    _note(state, node, computed(call, state.constants))
     try:
         return _checked(rule(call), node)
     except (ValueError, IndexError, KeyError, TypeError, RuntimeError, AttributeError) as error:
@@ -74,9 +74,9 @@ def _label(state: Labelling, node: fx.Node, tensors: dict[str, torch.Tensor]) ->
         return [[] for _ in call.parts] if call.parts else []
 
 
-def _note_number(state: Labelling, node: fx.Node, value: float | None) -> None:
+def _note(state: Labelling, node: fx.Node, value: torch.Tensor | None) -> None:
     if value is not None:
-        state.numbers[node.name] = value
+        state.constants[node.name] = value
 
 
 def _involves_tensors(node: fx.Node) -> bool:

@@ -3,14 +3,37 @@
 In the reference, a model whose removed parameters are zeroed, every element of a removed channel
 of a tensor has one value, if one can be told: 0 behind a layer, 1 after ``1 - spike``, 0 again
 after the membrane potential was multiplied by that. Where the value is 0, a sum over channels
-loses nothing by losing the channel. ``None``: the value is not known.
+loses nothing by losing the channel. Several values, in ascending order: one of them, which one
+depends on where the element is (a threshold for each time step). ``None``: not known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-Rest = float | None
+Rest = float | tuple[float, ...] | None
+
+MANY = 16
+"""More values than this are as good as none."""
+
+
+def values_of(rest: Rest) -> tuple[float, ...]:
+    """The values that a known rest stands for; none if it is not known."""
+    if rest is None:
+        return ()
+    return rest if isinstance(rest, tuple) else (rest,)
+
+
+def one_of(rests: Iterable[Rest]) -> Rest:
+    """Where it is one of these, and which one is not known."""
+    values: set[float] = set()
+    for rest in rests:
+        if rest is None:
+            return None
+        values |= set(values_of(rest))
+    if not values or len(values) > MANY:
+        return None
+    return values.pop() if len(values) == 1 else tuple(sorted(values))
 
 
 def product(rests: Sequence[Rest]) -> Rest:

@@ -65,7 +65,7 @@ def unknown(call: Call) -> Any:
         def rest(rests: tuple[Rest, ...]) -> Rest:
             return evaluated(call, dict(zip(tensors, rests, strict=True)), small=False)
 
-        return aligned(call.state, operands, rest=rest)
+        return aligned(call.state, operands, rest=rest, nodes=tensors)
     for t in labelled:
         call.state.lock(call.fields(t), f"{call.name} has no rule and mixes its channels")
     return unlabelled(call)
@@ -111,6 +111,7 @@ RULES: dict[str, Rule] = {
     **_names("repeat tile repeat_interleave", rules_move.repeat),
     **_names("flip fliplr flipud", rules_move.flip),
     **_names("matmul bmm rmatmul mm mv dot", rules_math.matmul),
+    **_names("addmm baddbmm addmv", rules_math.added_product),
     **_names(" ".join(sorted(rules_math.REDUCTIONS)), rules_math.reduction),
     **_names(" ".join(sorted(rules_math.AXIS_ARGUMENT)), rules_math.along_axis),
     **_names(
@@ -123,7 +124,7 @@ RULES: dict[str, Rule] = {
         "addcdiv reciprocal square expm1 log1p sigmoid_ tanh_ exp_ neg_ logical_and logical_or "
         "logical_not logical_xor and or xor invert isnan isinf nan_to_num threshold hardswish "
         "hardsigmoid mish celu selu softsign logit ipow bernoulli bernoulli_ multiply divide "
-        "subtract", rules_math.elementwise),
+        "subtract rdiv floor_ ceil_ round_ abs_ sqrt_ pow_", rules_math.elementwise),
     **_names(
         "zeros ones empty full new_zeros new_ones new_empty new_full rand randn normal zeros_like "
         "ones_like empty_like full_like rand_like randn_like", created),
@@ -142,6 +143,7 @@ RULES: dict[str, Rule] = {
     "getattr": rules_move.getattr_view,
     "stack": rules_move.stack,
     "roll": rules_move.roll,
+    "pad": rules_move.pad,
     "unfold": rules_move.unfold,
     "channel_shuffle": rules_move.channel_shuffle,
     "native_channel_shuffle": rules_move.channel_shuffle,

@@ -41,14 +41,12 @@ def setitem(call: Call) -> Fields:
         return _masked_setitem(call, target, index, value)
     region = _indexed(call, target, index)
     shape = _region_shape(target, index)
-    number = float(value) if isinstance(value, (bool, int, float)) else None
+    number: Rest = float(value) if isinstance(value, (bool, int, float)) else None
     written: Fields = []
     if is_tensor(value):
-        number = call.state.numbers.get(value.name)
-        operands = [lifted_all(region, shape, len(shape)), lifted_all_of(call, value, len(shape))]
-        written = aligned(
-            call.state, operands, rest=lambda r: agreed([r[0], number if r[1] is None else r[1]])
-        )
+        number = call.state.known(value)
+        operands = [lifted_all_of(call, value, len(shape)), lifted_all(region, shape, len(shape))]
+        written = aligned(call.state, operands, rest=agreed, nodes=[value])
     fields = call.state.fields[call.state.mode]
     fields[target.name] = [
         replace(f, rest=_after_write(call.state, f, written, number)) for f in call.fields(target)

@@ -20,7 +20,7 @@ from torch.nn.modules.pooling import (
 
 from psvit.groups.align import Operand, aligned
 from psvit.groups.call import Call, shape_of
-from psvit.groups.evidence import evidence
+from psvit.groups.evidence import evidence, examined
 from psvit.groups.fields import axis_field, is_scrambled
 from psvit.groups.labelling import Fields, Labelling
 from psvit.groups.probe import module_function
@@ -219,15 +219,26 @@ def pooling(call: Call, pool: nn.Module) -> Any:
     return [fields for _ in call.parts] if call.parts else fields
 
 
-def channel_parameters(call: Call, module: nn.Module) -> Fields:
-    """A neuron or activation with a parameter for each channel: match it by its size."""
+def channel_parameters(call: Call, module: nn.Module) -> Any:
+    """A neuron or activation with parameters: on what does it act element by element as it is?
+
+    Such axes have no parameter (the channels, where each time step has its own). A parameter for
+    each channel is matched by its size.
+    """
     fields, name = call.fields(call.args[0]), str(call.node.target)
-    for key, tensor in _own_tensors(module).items():
-        if tensor.numel() <= 1:
-            continue
+    many = {key: t for key, t in _own_tensors(module).items() if t.numel() > 1}
+    kept, others = examined(
+        call,
+        fields,
+        call.args[0],
+        module_function(module),
+        trained=module_function(module, train=True),
+        whole={size for t in many.values() for size in t.shape},
+    )
+    for key, tensor in many.items() if others else ():
         fits = [
             f
-            for f in fields
+            for f in others
             if len(f.varying) == 1 and not f.block and f.lanes.size == tensor.numel()
         ]
         if len(fits) == 1 and list(tensor.shape).count(tensor.numel()) == 1:
@@ -235,8 +246,9 @@ def channel_parameters(call: Call, module: nn.Module) -> Fields:
             call.state.bind(f"{name}.{key}", dim, fits[0].lanes.ravel())
         else:
             shape = list(tensor.shape)
-            call.state.lock(fields, f"{type(module).__name__}.{key} of shape {shape} follows it")
-    return [replace(f, rest=None) for f in fields]
+            call.state.lock(others, f"{type(module).__name__}.{key} of shape {shape} follows it")
+    left = kept + [replace(f, rest=None) for f in others]
+    return [[] for _ in call.parts] if call.parts else left
 
 
 def pointwise(call: Call, module: nn.Module) -> Any:

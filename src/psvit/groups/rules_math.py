@@ -13,7 +13,7 @@ from psvit.groups.align import Operand, aligned, lifted_all_of
 from psvit.groups.call import Call, shape_of
 from psvit.groups.fields import axis_field, lifted, without_axes
 from psvit.groups.labelling import Fields
-from psvit.groups.rest import Rest, nothing
+from psvit.groups.rest import Rest, nothing, one_of, values_of
 from psvit.groups.trials import evaluated
 
 SUMS = {"sum", "nansum", "mean", "norm", "vector_norm"}
@@ -29,11 +29,9 @@ def elementwise(call: Call) -> Fields:
     operands = [lifted_all_of(call, t, rank) for t in call.tensors]
 
     def rest(rests: tuple[Rest, ...]) -> Rest:
-        numbers = call.state.numbers
-        held = zip(call.tensors, rests, strict=True)
-        return evaluated(call, {t: numbers.get(t.name) if r is None else r for t, r in held})
+        return evaluated(call, dict(zip(call.tensors, rests, strict=True)))
 
-    return aligned(call.state, operands, rest=rest)
+    return aligned(call.state, operands, rest=rest, nodes=call.tensors)
 
 
 def reduction(call: Call) -> Any:
@@ -107,6 +105,31 @@ def normalize(call: Call) -> Fields:
 def matmul(call: Call) -> Fields:
     """``[..., M, K] @ [..., K, N]``: align on the batch axes and K, sum over K."""
     a, b = (call.args[1], call.args[0]) if call.name == "rmatmul" else call.args[:2]
+    return _product(call, a, b)
+
+
+def added_product(call: Call) -> Fields:
+    """``addmm``, ``baddbmm``, ``addmv``: ``beta * input + alpha * (a @ b)``."""
+    base, a, b = (call.get(i, n) for i, n in enumerate(_OPERANDS[call.name]))
+    beta, rank = call.kwargs.get("beta", 1), len(call.shape)
+    operands = [lifted_all_of(call, base, rank), (_product(call, a, b), call.shape)]
+
+    def rest(rests: tuple[Rest, ...]) -> Rest:
+        if rests[1] != 0.0 or not isinstance(beta, (int, float)):
+            return None
+        return one_of([beta * value for value in values_of(rests[0])])
+
+    return aligned(call.state, operands, rest=rest, nodes=[base])
+
+
+_OPERANDS = {
+    "addmm": ("input", "mat1", "mat2"),
+    "baddbmm": ("input", "batch1", "batch2"),
+    "addmv": ("input", "mat", "vec"),
+}
+
+
+def _product(call: Call, a: Any, b: Any) -> Fields:
     shape_a, shape_b = shape_of(a), shape_of(b)
     if len(shape_a) == 1 or len(shape_b) == 1:
         return _vector_product(call, a, b)

@@ -20,7 +20,7 @@ from psvit.groups.fields import (
     reshaped,
 )
 from psvit.groups.labelling import Fields, Labelling
-from psvit.groups.rest import agreed
+from psvit.groups.rest import agreed, one_of
 from psvit.records import Field
 
 
@@ -223,6 +223,22 @@ def channel_shuffle(call: Call) -> Fields:
         else:
             out.append(f)
     return out
+
+
+def pad(call: Call) -> Fields:
+    """``F.pad``: pairs of widths, the last axis first; new elements hold a number or copies."""
+    widths, mode = call.get(1, "pad"), call.get(2, "mode", "constant")
+    value = call.get(3, "value")
+    last = len(call.shape) - 1
+    grown = {last - i // 2 for i, width in enumerate(widths) if width}
+    fields = call.fields(call.args[0])
+    call.state.lock(fields, "padded with further channels", grown)
+    edge = [float(value or 0)] if mode == "constant" else []
+    return [
+        replace(f, rest=one_of([f.rest, *edge]) if grown else f.rest)
+        for f in fields
+        if not f.varying & grown
+    ]
 
 
 def roll(call: Call) -> Fields:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from math import isfinite, prod
 from typing import Any
 
@@ -10,12 +11,13 @@ import torch
 from torch import fx
 
 from psvit.groups.call import Call, operation, shape_of
-from psvit.groups.rest import Rest, agreed, total
+from psvit.groups.rest import MANY, Rest, one_of, total, values_of
 
 _COMPARISONS = {"gt", "ge", "lt", "le", "eq", "ne", "isnan", "isinf"}
 _DRAWS = {"bernoulli_", "normal", "empty"}
 _FILLED = {"zeros": 0.0, "empty": 0.0, "ones": 1.0}
 _WRITES = {"iadd", "isub", "imul", "itruediv", "ipow", "setitem"}
+_COMBINATIONS = 64
 
 
 def filled(call: Call) -> Rest:
@@ -38,17 +40,24 @@ def evaluated(call: Call, rests: Mapping[fx.Node, Rest], *, small: bool = True) 
     unknown = [t for t in rests if rests[t] is None]
     if unknown and call.name in _COMPARISONS:
         return None
-    zeros = not any(rests.values())
+    options = [values_of(rest) or (None,) for rest in rests.values()]
+    if prod(len(option) for option in options) > _COMBINATIONS:
+        return None
+    draws = range(2 if unknown else 1)
     results = []
-    for draw in range(2 if unknown else 1):
-        values = {
-            t: _values(t, rest, (5,) if small else shape_of(t), draw) for t, rest in rests.items()
-        }
-        results.append(_constant(lambda values=values: call.replayed(values), zeros=zeros))
-    return agreed(results) if not unknown else total(results)
+    for choice in product(*options):
+        held = dict(zip(rests, choice, strict=True))
+        tried = [_tried(call, held, draw, small=small) for draw in draws]
+        results.append(total(tried) if unknown else tried[0])
+    return one_of(results)
 
 
-def _values(node: fx.Node, rest: Rest, shape: tuple[int, ...], draw: int) -> torch.Tensor:
+def _tried(call: Call, held: Mapping[fx.Node, float | None], draw: int, *, small: bool) -> Rest:
+    values = {t: _values(t, v, (5,) if small else shape_of(t), draw) for t, v in held.items()}
+    return _constant(lambda: call.replayed(values), zeros=not any(held.values()))
+
+
+def _values(node: fx.Node, rest: float | None, shape: tuple[int, ...], draw: int) -> torch.Tensor:
     dtype = node.meta.get("dtype", torch.float32)
     if rest is not None:
         return torch.full(shape, rest).to(dtype)
@@ -59,8 +68,17 @@ def _values(node: fx.Node, rest: Rest, shape: tuple[int, ...], draw: int) -> tor
     return torch.tensor(some * (count // 5 + 1))[:count].reshape(shape).to(dtype)
 
 
-def _constant(function: Any, *, zeros: bool) -> Rest:
-    """The one value of a result, if it has one.
+def _constant(function: Any, *, zeros: bool) -> float | None:
+    """The one value of a result, if it has one. ``zeros``: see ``_steady``."""
+    out = _steady(function, zeros=zeros)
+    if out is None:
+        return None
+    value = float(out.detach().flatten()[0])
+    return value if isfinite(value) and bool((out == out.flatten()[0]).all()) else None
+
+
+def _steady(function: Any, *, zeros: bool) -> torch.Tensor | None:
+    """A result that is the same each time.
 
     A function that draws random numbers (a dropout) may leave 0 at 0 (``zeros``: it is given
     nothing else); what it makes of other values is not known.
@@ -75,36 +93,58 @@ def _constant(function: Any, *, zeros: bool) -> Rest:
             return None
     if not isinstance(out, torch.Tensor) or out.is_complex() or not out.numel():
         return None
-    value = float(out.detach().flatten()[0])
-    return value if isfinite(value) and bool((out == out.flatten()[0]).all()) else None
+    return out
 
 
 def held(function: Any, shape: Sequence[int], dtype: torch.dtype, rest: Rest) -> Rest:
-    """Of the result of ``function`` on a tensor that holds ``rest``; known only if it is one."""
-    if rest is None:
+    """Of the result of ``function`` on a tensor that holds ``rest``; known only if it is.
+
+    Several values are tried in random order: a neuron answers to what came before, too.
+    """
+    values = values_of(rest)
+    if len(values) == 1:
+        full = torch.full(tuple(shape), values[0]).to(dtype)
+        return _constant(lambda: function(full), zeros=rest == 0.0)
+    generator = torch.Generator().manual_seed(0)
+    which = torch.randint(0, max(len(values), 1), tuple(shape), generator=generator)
+    mixed = torch.tensor(values, dtype=dtype)[which] if values else None
+    out = _steady(lambda: function(mixed), zeros=False) if values else None
+    return None if out is None else one_of(set(out.double().flatten().tolist()))
+
+
+def stored(node: fx.Node, tensor: torch.Tensor) -> torch.Tensor | None:
+    """A parameter or buffer of a few elements (a threshold, say) that no operation writes to."""
+    return _few(tensor.detach()) if not _is_written(node) else None
+
+
+def computed(call: Call, known: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    """A result of a few elements, computed from such tensors alone."""
+    shape = call.node.meta.get("shape")
+    if call.node.op == "call_module" or shape is None or prod(shape) > MANY:
         return None
-    full = torch.full(tuple(shape), rest).to(dtype)
-    return _constant(lambda: function(full), zeros=rest == 0.0)
+    if call.name in _DRAWS or "rand" in call.name or _is_written(call.node):
+        return None
+    if not call.tensors or any(t.name not in known for t in call.tensors):
+        return None
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        before = torch.get_rng_state()
+        try:
+            out = call.replayed({t: known[t.name].clone() for t in call.tensors})
+        except Exception:  # not applicable outside its forward: nothing is known
+            return None
+        if not torch.equal(before, torch.get_rng_state()):
+            return None
+    return _few(out) if isinstance(out, torch.Tensor) else None
 
 
-def buffer_value(node: fx.Node, tensor: torch.Tensor) -> Rest:
-    """The value of a buffer with one element (a threshold, say) that no operation writes to."""
-    written = any(
+def _few(tensor: torch.Tensor) -> torch.Tensor | None:
+    if not 0 < tensor.numel() <= MANY or tensor.is_complex():
+        return None
+    return tensor.clone() if bool(torch.isfinite(tensor).all()) else None
+
+
+def _is_written(node: fx.Node) -> bool:
+    return any(
         u.op != "call_module" and (operation(u).endswith("_") or operation(u) in _WRITES)
         for u in node.users
     )
-    if isinstance(tensor, torch.nn.Parameter) or tensor.numel() != 1 or written:
-        return None
-    return float(tensor) if not tensor.is_complex() and isfinite(float(tensor)) else None
-
-
-def number(call: Call, known: Mapping[str, float]) -> Rest:
-    """The value of a result with one element, computed from numbers alone."""
-    shape = call.node.meta.get("shape")
-    if call.node.op == "call_module" or shape is None or prod(shape) != 1:
-        return None
-    if call.name in _DRAWS or "rand" in call.name:
-        return None
-    if any(t.name not in known for t in call.tensors):
-        return None
-    return evaluated(call, {t: known[t.name] for t in call.tensors}, small=False)

@@ -15,23 +15,27 @@ from psvit.rewrite.parameters import NORMS, slice_parameters, touched, update_no
 from psvit.rewrite.sizes import Resizer
 
 
-def rewrite(graph: Graph, plan: Plan) -> nn.Module:
+def rewrite(graph: Graph, plan: Plan, *, locks: bool = True) -> nn.Module:
     """The model that computes what the original with its removed channels zeroed computes.
 
     A new module in eval mode, with the original's state-dict keys and smaller tensors; the
     graph and its module stay as they are. The batch size stays dynamic, and T where the model
     reads it from an attribute. An empty plan gives an equal model.
+    ``locks`` False: the plan was made for other weights, which will take the place of these; what
+    is locked by these alone (a threshold that is learnt) is no error.
     Raises PlanError if the plan does not fit the graph.
     """
-    return RecordedModel(*resized(graph, plan)).eval()
+    return RecordedModel(*resized(graph, plan, locks=locks)).eval()
 
 
-def resized(graph: Graph, plan: Plan) -> tuple[nn.Module, dict[Mode, fx.Graph]]:
+def resized(
+    graph: Graph, plan: Plan, *, locks: bool = True
+) -> tuple[nn.Module, dict[Mode, fx.Graph]]:
     """What ``rewrite`` makes a module of: the smaller layers, and the forwards over them.
 
     Nodes of the forwards have the names of the original's. Raises as ``rewrite`` does.
     """
-    removed = removed_channels(graph, plan)
+    removed = removed_channels(graph, plan, locks=locks)
     labels = find_groups(graph).labels
     dead = dead_lanes(labels, removed)
     root = private_copy(graph.module)
