@@ -1,8 +1,9 @@
 """Multiply-accumulates (MACs) of one image over all T steps, as if every value were dense.
 
-Convention. Counted: convolutions, linear layers, matrix products, einsum and attention, each by
-one entry of ``MAC_RULES``. Not counted (0): elementwise operations, normalisation, pooling,
-neurons, softmax, bias. A multiplication with zero padding counts, as in a dense implementation.
+Convention. Counted: convolutions, linear layers, matrix products, einsum and attention, and how
+parallel neurons mix time steps, each by one entry of ``MAC_RULES``. Not counted (0): elementwise
+operations, normalisation, pooling, other neurons, softmax, bias. A multiplication with zero
+padding counts, as in a dense implementation.
 
 An *image* is one element of the batch. A product in which no input takes part (a kernel put
 together from parameters at each call) is counted once, not per image.
@@ -12,7 +13,7 @@ T steps, B batch, N tokens, C channels, L queries, S keys, E width of a query.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -99,6 +100,11 @@ def _function_conv_transposed(call: Call) -> int:
     return _conv_transposed(call.operand(0, "input"), call.operand(1, "weight"))
 
 
+def _parallel_neuron(call: Call) -> int:
+    """``[T, T] @ [T, ...]`` (Fang et al., "Parallel Spiking Neurons", NeurIPS 2023, equation 8)."""
+    return prod(call.out) * call.out[0]
+
+
 MAC_RULES: Mapping[type[nn.Module] | str, Rule] = {
     nn.Linear: _layer_conv,
     nn.Conv1d: _layer_conv,
@@ -107,6 +113,7 @@ MAC_RULES: Mapping[type[nn.Module] | str, Rule] = {
     nn.ConvTranspose1d: _layer_conv_transposed,
     nn.ConvTranspose2d: _layer_conv_transposed,
     nn.ConvTranspose3d: _layer_conv_transposed,
+    **dict.fromkeys(("PSN", "MaskedPSN", "SlidingPSN"), _parallel_neuron),
     "linear": _function_conv,
     "conv1d": _function_conv,
     "conv2d": _function_conv,
@@ -127,7 +134,8 @@ MAC_RULES: Mapping[type[nn.Module] | str, Rule] = {
     "einsum": _einsum,
     "scaled_dot_product_attention": _attention,
 }
-"""Layer type (subclasses included) or operation name -> MACs of one call, whole batch."""
+"""Layer type (subclasses included), SpikingJelly's name of a neuron that sees all steps at once, or
+operation name -> MACs of one call, whole batch."""
 
 HEAVY_FUNCTIONS = frozenset(
     {"inner", "tensordot", "bilinear", "chain_matmul", "multi_dot", "vdot", "cdist"}
@@ -279,8 +287,15 @@ def uncounted(graph: Graph) -> tuple[str, ...]:
 def _rule_of(graph: Graph, node: fx.Node) -> Rule | None:
     if node.op == "call_module":
         module = graph.module.get_submodule(str(node.target))
-        return next((MAC_RULES[t] for t in type(module).__mro__ if t in MAC_RULES), None)
+        return next((MAC_RULES[k] for k in _kinds(module) if k in MAC_RULES), None)
     return MAC_RULES.get(operation_name(node))
+
+
+def _kinds(module: nn.Module) -> Iterator[type[nn.Module] | str]:
+    for kind in type(module).__mro__:
+        yield kind
+        if kind.__module__.startswith("spikingjelly.") and getattr(module, "step_mode", "m") == "m":
+            yield kind.__name__
 
 
 def operation_name(node: fx.Node) -> str:

@@ -91,7 +91,9 @@ def describe(
         module = graph.module.get_submodule(str(operation.node.target))
         if isinstance(module, _ConvNd):
             return [Part(operation, _layer_conv(site, module))]
-        return [Part(operation, _layer_linear(site, module))]
+        if isinstance(module, nn.Linear):
+            return [Part(operation, _layer_linear(site, module))]
+        return [Part(operation, None)]
     name = operation_name(operation.node)
     if name == "scaled_dot_product_attention":
         return _attention(site)
