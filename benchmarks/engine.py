@@ -2,6 +2,12 @@
 
     pip install torch-pruning==1.6.1
     python benchmarks/engine.py [--models spikformer-8-512 ...] [--batch 1] [--threads 1]
+        [--against FOLDER]
+
+``--against`` is a folder with another engine of this kind to race in the same run: ``capture.py``
+with ``capture(model, inputs, train=False)``, ``labels.py`` with ``Labels(graph).analyse(images,
+train_gm=graph)``, ``rewrite.py`` with ``Rewriter(graph, plan, removed).run()``. It does the same
+work: both forwards, groups, a quarter of every cell gone from both.
 
 Every measurement runs in a process of its own, so that peak memory is its own too. Torch-Pruning
 is used the way its README shows: MagnitudePruner with group L2 importance, ratio 0.25, the
@@ -12,6 +18,7 @@ benchmarks/results/engine-<date>.json and .md.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -71,7 +78,8 @@ def measure_psvit(name: str, batch: int) -> dict[str, Any]:
     reset_state(model)
     capture_s, graph = _seconds(lambda: psvit.capture(model, images))
     groups_s, groups = _seconds(lambda: psvit.find_groups(graph))
-    plan = psvit.allocate(graph, groups, psvit.saliency(graph, groups), SAVE)
+    saliency_s, scores = _seconds(lambda: psvit.saliency(graph, groups))
+    plan = psvit.allocate(graph, groups, scores, SAVE)
     rewrite_s, small = _seconds(lambda: psvit.rewrite(graph, plan))
     with torch.no_grad():
         out = small(images)
@@ -82,7 +90,9 @@ def measure_psvit(name: str, batch: int) -> dict[str, Any]:
         "dense_forward_s": statistics.median(dense),
         "capture_s": capture_s,
         "groups_s": groups_s,
+        "saliency_s": saliency_s,
         "rewrite_s": rewrite_s,
+        "total_s": total,
         "total_in_forwards": total / statistics.median(dense),
         "forward_peak_gb": forward_peak_gb,
         "peak_gb": _peak_gb(),
@@ -128,6 +138,43 @@ def measure_torch_pruning(name: str, batch: int) -> dict[str, Any]:
     return row
 
 
+def measure_other(name: str, batch: int, folder: str) -> dict[str, Any]:
+    """Seconds of each stage of the engine in ``folder``, and the peak memory of the process."""
+    import torch
+
+    from psvit.neurons import reset_state
+
+    sys.path.insert(0, folder)
+    recording, labels, rewriting = (
+        importlib.import_module(stage) for stage in ("capture", "labels", "rewrite")
+    )
+    model, images = build(name), torch.rand(batch, 3, 224, 224)
+    with torch.no_grad():  # as in measure_psvit: nothing is done for the first time
+        model(images)
+    reset_state(model)
+    with torch.no_grad():
+        capture_s, graphs = _seconds(
+            lambda: [recording.capture(model, (images,), train=mode) for mode in (False, True)]
+        )
+        groups_s, plan = _seconds(
+            lambda: labels.Labels(graphs[0]).analyse(images, train_gm=graphs[1])
+        )
+        removed = {lane for g in plan.prunable for c in g.cells for lane in c[: len(c) // 4]}
+        try:
+            rewrite_s, _ = _seconds(
+                lambda: [rewriting.Rewriter(graph, plan, removed).run() for graph in graphs]
+            )
+        except Exception as error:
+            return {"outcome": f"its rewriting raises {type(error).__name__}: {error}"[:120]}
+    return {
+        "capture_s": capture_s,
+        "groups_s": groups_s,
+        "rewrite_s": rewrite_s,
+        "total_s": capture_s + groups_s + rewrite_s,
+        "peak_gb": _peak_gb(),
+    }
+
+
 def _seconds(call: Callable[[], Any]) -> tuple[float, Any]:
     start = time.perf_counter()
     out = call()
@@ -138,10 +185,20 @@ def _peak_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def _apart(tool: str, name: str, batch: int, threads: int, limit_s: float) -> dict[str, Any]:
+TOOLS: dict[str, Callable[[str, int, str], dict[str, Any]]] = {
+    "psvit": lambda name, batch, _: measure_psvit(name, batch),
+    "torch_pruning": lambda name, batch, _: measure_torch_pruning(name, batch),
+    "other": measure_other,
+}
+
+
+def _apart(
+    tool: str, name: str, options: argparse.Namespace, limit_s: float = 1200
+) -> dict[str, Any]:
     """One measurement in a process of its own."""
-    command = [sys.executable, __file__, "--one", tool, "--models", name, "--batch", str(batch)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, __file__, "--one", tool, "--models", name]
+    command += ["--batch", str(options.batch), "--against", options.against]
+    environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=limit_s, env=environment, check=False
@@ -162,23 +219,30 @@ def table(rows: dict[str, dict[str, dict[str, Any]]], about: dict[str, Any]) -> 
         "",
         f"`{about['command']}` on {about['machine']}, torch {about['torch']}, "
         f"{about['threads']} thread(s), batch {about['batch']}, T = 4. Seconds; peak memory of the "
-        "process in GB (in brackets: of the dense forward alone).",
+        "process in GB, a dense forward included.",
         "",
-        "| model | params | dense forward | capture | groups | rewrite | all three, in forwards "
-        "| peak GB | params saved | Torch-Pruning 1.6.1: graph | what became of its model |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| model | params | dense forward | capture | groups | saliency (l1) | rewrite "
+        "| capture, groups, rewrite: in forwards | the same by the other engine | times as fast "
+        "| peak GB (the other's) | params saved | Torch-Pruning 1.6.1: graph "
+        "| what became of its model |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
-        p, t = row["psvit"], row["torch_pruning"]
+        p, t, o = row["psvit"], row["torch_pruning"], row.get("other", {})
         if "capture_s" not in p:
-            lines.append(f"| {name} | | | | | | | | {p['outcome']} | | |")
+            lines.append(f"| {name} | {p['outcome']} " + "| " * 12 + "|")
             continue
         graph = f"{t['graph_s']:.1f}" if "graph_s" in t else "-"
+        raced = "total_s" in o
+        other = f"{o['total_s']:.2f}" if raced else o.get("outcome", "-")
+        faster = f"{o['total_s'] / p['total_s']:.1f}" if raced else "-"
         lines.append(
             f"| {name} | {p['params_millions']:.1f}M | {p['dense_forward_s']:.2f} "
-            f"| {p['capture_s']:.2f} | {p['groups_s']:.2f} | {p['rewrite_s']:.2f} "
-            f"| {p['total_in_forwards']:.1f} | {p['peak_gb']:.2f} ({p['forward_peak_gb']:.2f}) "
-            f"| {p['params_saved']:.1%} | {graph} | {t['outcome']} |"
+            f"| {p['capture_s']:.2f} | {p['groups_s']:.2f} | {p['saliency_s']:.2f} "
+            f"| {p['rewrite_s']:.2f} | {p['total_s']:.2f}: {p['total_in_forwards']:.1f} | {other} "
+            f"| {faster} | {p['peak_gb']:.2f}"
+            + (f" ({o['peak_gb']:.2f})" if raced else "")
+            + f" | {p['params_saved']:.1%} | {graph} | {t['outcome']} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -188,17 +252,18 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--one", choices=("psvit", "torch_pruning"), help=argparse.SUPPRESS)
+    parser.add_argument("--against", default="", metavar="FOLDER", help="race another engine")
+    parser.add_argument("--one", choices=TOOLS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        measure = measure_psvit if options.one == "psvit" else measure_torch_pruning
-        print(json.dumps(measure(options.models[0], options.batch)))
+        name, batch = options.models[0], options.batch
+        print(json.dumps(TOOLS[options.one](name, batch, options.against)))
         return
     import torch
 
     about = {
         "date": date.today().isoformat(),
-        "command": "python benchmarks/engine.py " + " ".join(sys.argv[1:]),
+        "command": "python benchmarks/engine.py" + " --against FOLDER" * bool(options.against),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "torch": torch.__version__,
         "threads": options.threads,
@@ -207,11 +272,11 @@ def main() -> None:
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     for name in options.models:
         rows[name] = {
-            "psvit": _apart("psvit", name, options.batch, options.threads, 1200),
-            "torch_pruning": _apart(
-                "torch_pruning", name, options.batch, options.threads, TORCH_PRUNING_LIMIT_S
-            ),
+            "psvit": _apart("psvit", name, options),
+            "torch_pruning": _apart("torch_pruning", name, options, TORCH_PRUNING_LIMIT_S),
         }
+        if options.against:
+            rows[name]["other"] = _apart("other", name, options)
         print(name, json.dumps(rows[name], indent=1), file=sys.stderr)
     RESULTS.mkdir(exist_ok=True)
     stem = RESULTS / f"engine-{about['date']}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 
@@ -12,20 +13,30 @@ from psvit.neurons import reset_state
 from psvit.records import Graph
 
 
-def fixed_sizes(graph: Graph, example: tuple[torch.Tensor, ...]) -> list[str]:
+class Repeats(Protocol):
+    """Whether the forward of other inputs, and of other steps, is known to be the recorded one."""
+
+    def __call__(self, inputs: Sequence[torch.Tensor], steps: int | None = None) -> bool: ...
+
+
+def fixed_sizes(
+    graph: Graph, example: tuple[torch.Tensor, ...], repeats: Repeats | None = None
+) -> list[str]:
     """Which axes of the inputs the recording fixed, in words.
 
     Runs the eval forward with one more element on axis 0 (the batch, or T of ``[T, B, ...]``),
-    and on axis 1 of inputs of rank 5. Raises CaptureError if the recording differs from the
-    model even at the example's own sizes, so that no later stage builds on a wrong graph.
+    and on axis 1 of inputs of rank 5, where ``repeats`` does not tell that it is the same.
+    Raises CaptureError if the recording differs from the model even at the example's own sizes,
+    so that no later stage builds on a wrong graph.
     """
     replay = RecordedModel(graph.module, {"eval": graph.forwards["eval"]}).eval()
-    steps = _fixed_steps(graph, replay, example)
+    steps = _fixed_steps(graph, replay, example, repeats)
     axes = [0, 1] if example[0].ndim == 5 else [0]
     fixed = [
         f"axis {axis} of the input is fixed at {example[0].shape[axis]}"
         for axis in axes
-        if _agrees(graph, replay, _other_data(example, axis)) is False
+        if not (repeats and repeats(_of_other_size(example, axis)))
+        and _agrees(graph, replay, _other_data(example, axis)) is False
     ]
     if len(fixed) == len(axes) and not _agrees(graph, replay, _other_data(example, None)):
         raise CaptureError(
@@ -36,13 +47,18 @@ def fixed_sizes(graph: Graph, example: tuple[torch.Tensor, ...]) -> list[str]:
 
 
 def _fixed_steps(
-    graph: Graph, replay: RecordedModel, example: tuple[torch.Tensor, ...]
+    graph: Graph,
+    replay: RecordedModel,
+    example: tuple[torch.Tensor, ...],
+    repeats: Repeats | None,
 ) -> list[str]:
     """Whether T, where it is an attribute of the model, can no longer change: a loop over T is
     recorded step by step."""
     holders = [m for m in (*graph.module.modules(), replay) if type(m.__dict__.get("T")) is int]
     before = [module.__dict__["T"] for module in holders]
     if not holders:
+        return []
+    if len(set(before)) == 1 and repeats and repeats(example, 2 if before[0] == 1 else 1):
         return []
     try:
         for module, steps in zip(holders, before, strict=True):
@@ -93,12 +109,9 @@ def _equal(a: Any, b: Any) -> bool:
 def _other_data(example: tuple[torch.Tensor, ...], grow: int | None) -> tuple[torch.Tensor, ...]:
     """Random inputs like the example's, with one more element on axis ``grow``."""
     generator = torch.Generator().manual_seed(1)
-    size = None if grow is None else example[0].shape[grow]
     out = []
-    for x in example:
-        shape = list(x.shape)
-        if grow is not None and grow < x.ndim and shape[grow] == size:
-            shape[grow] += 1
+    for x, like in zip(example, _of_other_size(example, grow), strict=True):
+        shape = like.shape
         if x.is_floating_point():
             spread = max(float(x.abs().max()), 1e-3)
             data = torch.rand(shape, generator=generator).to(x) * 2 * spread
@@ -107,3 +120,13 @@ def _other_data(example: tuple[torch.Tensor, ...], grow: int | None) -> tuple[to
             data = x.flatten()[index.to(x.device)]
         out.append(data)
     return tuple(out)
+
+
+def _of_other_size(example: tuple[torch.Tensor, ...], grow: int | None) -> tuple[torch.Tensor, ...]:
+    """Inputs like the example's, with one more element on axis ``grow``, that hold nothing yet."""
+    size = None if grow is None else example[0].shape[grow]
+    shapes = [list(x.shape) for x in example]
+    for shape in shapes:
+        if grow is not None and grow < len(shape) and shape[grow] == size:
+            shape[grow] += 1
+    return tuple(x.new_empty(shape) for x, shape in zip(example, shapes, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,21 +16,26 @@ from psvit.neurons import reset_state
 _EMPTY = (nn.UninitializedParameter, nn.UninitializedBuffer)
 
 
-def private_copy(model: nn.Module) -> nn.Module:
+def private_copy(model: nn.Module, but: Container[str] = ()) -> nn.Module:
     """A deep copy with neuron state reset.
 
-    Unlike ``copy.deepcopy`` it accepts tensors that carry a gradient history (membrane
+    ``but``: names of parameters and buffers that are not copied but shared, because they will be
+    replaced. Unlike ``copy.deepcopy`` it accepts tensors that carry a gradient history (membrane
     potentials after a forward) and keeps views of parameters views of the copied parameters.
     Raises CaptureError if some attribute cannot be copied.
     """
     model = unwrapped(model)
-    memo: dict[int, Any] = {}
+    memo: dict[int, Any] = {
+        id(tensor): tensor
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+        if name in but
+    }
     homes: dict[int, torch.Tensor] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_leaf and not isinstance(tensor, _EMPTY) and tensor.numel():
             copy.deepcopy(tensor, memo)
             homes.setdefault(tensor.untyped_storage().data_ptr(), tensor)
-    for tensor in _tensors(model):
+    for tensor in held_tensors(model):
         if id(tensor) not in memo and not isinstance(tensor, _EMPTY) and tensor.numel():
             home = homes.get(tensor.untyped_storage().data_ptr())
             view = None if home is None else _same_view(tensor, home, memo[id(home)])
@@ -87,7 +92,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
         model = inner
 
 
-def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
+def held_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
     """Every tensor that is an attribute of a submodule, also inside lists, tuples and dicts."""
     seen: set[int] = set()
 

@@ -54,18 +54,45 @@ def reduce(
     return _transform(tensor, pattern, reduction, axes_lengths)
 
 
+_NATIVES: Mapping[str, Callable[..., Tensor]] = {
+    "rearrange": rearrange,
+    "repeat": repeat,
+    "reduce": reduce,
+}
+Holder = tuple[dict[str, Any], str, Any]
+"""A namespace, a name in it, and the function of einops that goes by it."""
+
+
+def find_einops() -> list[Holder]:
+    """Every name by which somebody can call einops' functions. Takes a look at all objects."""
+    if "einops" not in sys.modules:
+        return []
+    originals = [getattr(sys.modules["einops"], name) for name in _NATIVES]
+    ids = {id(original) for original in originals}
+    # Whoever wrote `from einops import rearrange` holds the function itself. Asking who refers
+    # to it also finds modules that were loaded under a private name, outside sys.modules.
+    return [
+        (owner, name, value)
+        for owner in gc.get_referrers(*originals)
+        if type(owner) is dict and "__name__" in owner
+        for name, value in list(owner.items())
+        if id(value) in ids
+    ]
+
+
 @contextmanager
-def serve_einops() -> Iterator[None]:
+def serve_einops(found: list[Holder] | None = None) -> Iterator[None]:
     """Let every caller of einops run the functions above, until the block is left.
 
     einops itself is not imported here: where nobody has imported it, nobody calls it.
+    ``found``: what ``find_einops`` gives, where it is known.
     """
     if "einops" not in sys.modules:
         yield
         return
     undo: list[tuple[Any, str, Any]] = []
     try:
-        _replace_functions(undo)
+        _replace_functions(find_einops() if found is None else found, undo)
         _replace_layers(undo)
         yield
     finally:
@@ -73,27 +100,14 @@ def serve_einops() -> Iterator[None]:
             _put(owner, name, original)
 
 
-def _replace_functions(undo: list[tuple[Any, str, Any]]) -> None:
-    einops = sys.modules["einops"]
-    natives: dict[str, Callable[..., Tensor]] = {
-        "rearrange": rearrange,
-        "repeat": repeat,
-        "reduce": reduce,
-    }
-    originals = [getattr(einops, name) for name in natives]
+def _replace_functions(found: list[Holder], undo: list[tuple[Any, str, Any]]) -> None:
     served = {
         id(original): _served(native, original)
-        for native, original in zip(natives.values(), originals, strict=True)
+        for native, original in ((_NATIVES[value.__name__], value) for _, _, value in found)
     }
-    # Whoever wrote `from einops import rearrange` holds the function itself. Asking who refers
-    # to it also finds modules that were loaded under a private name, outside sys.modules.
-    for owner in gc.get_referrers(*originals):
-        if type(owner) is not dict or "__name__" not in owner:
-            continue
-        for name, value in list(owner.items()):
-            if id(value) in served:
-                undo.append((owner, name, value))
-                owner[name] = served[id(value)]
+    for owner, name, value in found:
+        undo.append((owner, name, value))
+        owner[name] = served[id(value)]
 
 
 def _replace_layers(undo: list[tuple[Any, str, Any]]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from psvit.capture.einops_ops import serve_einops
+from psvit.capture.einops_ops import Holder, serve_einops
 from psvit.capture.leaves import is_leaf
 from psvit.capture.recorder import Recorder
 from psvit.capture.sizes import TracedInt
@@ -22,13 +22,16 @@ from psvit.errors import CaptureError
 
 
 @contextmanager
-def recording(recorder: Recorder) -> Iterator[None]:
-    """While active, everything that the recorder's model does ends up in its graph."""
+def recording(recorder: Recorder, einops: list[Holder] | None = None) -> Iterator[None]:
+    """While active, everything that the recorder's model does ends up in its graph.
+
+    ``einops``: what ``find_einops`` gives, where it is known.
+    """
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         if "torch._dynamo" in sys.modules:  # else nothing is compiled, and its import is slow
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(serve_einops())
+        stack.enter_context(serve_einops(einops))
         stack.enter_context(_module_calls(recorder))
         stack.enter_context(_autograd_functions(recorder))
         stack.enter_context(_assigned_buffers(recorder))

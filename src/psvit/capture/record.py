@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from psvit.capture.check import fixed_sizes
 from psvit.capture.copying import private_copy
 from psvit.capture.patches import recording
 from psvit.capture.recorder import Recorder, drop_unused_sizes
+from psvit.capture.settling import makeup, restored
+from psvit.capture.sketch import sketch
 from psvit.errors import CaptureError, ModelError, PsvitError
 from psvit.neurons import reset_state
 from psvit.records import Graph, InputSpec, Mode
@@ -36,21 +39,27 @@ def capture(
     """
     inputs = _checked_inputs(example_inputs)
     root = private_copy(model)
+    specs = tuple(InputSpec(tuple(x.shape), str(x.dtype).removeprefix("torch.")) for x in inputs)
     with _own_randomness(inputs):
-        constants: dict[int, torch.Tensor] = {}
-        train = _record_settled(root, inputs, constants)
-        evaluation = _record(root, inputs, "eval", constants)
+        drawn = sketch(root, inputs)
+        forwards, notes = (drawn.forwards, drawn.notes) if drawn else _run(root, inputs)
         root.eval()
-        specs = tuple(
-            InputSpec(tuple(x.shape), str(x.dtype).removeprefix("torch.")) for x in inputs
-        )
-        forwards: dict[Mode, fx.Graph] = {"eval": evaluation.graph, "train": train.graph}
-        notes = dict.fromkeys(train.fixed + evaluation.fixed)
-        graph = Graph(root, forwards, specs, tuple(notes))
+        graph = Graph(root, forwards, specs, notes)
         if check:
-            notes |= dict.fromkeys(fixed_sizes(graph, inputs))
-            graph = Graph(root, forwards, specs, tuple(notes))
+            found = fixed_sizes(graph, inputs, drawn.repeats if drawn else None)
+            graph = replace(graph, fixed=tuple(dict.fromkeys([*notes, *found])))
     return graph
+
+
+def _run(
+    root: nn.Module, inputs: tuple[torch.Tensor, ...]
+) -> tuple[dict[Mode, fx.Graph], tuple[str, ...]]:
+    """Both forwards, recorded while they run, and what the recording had to fix."""
+    constants: dict[int, torch.Tensor] = {}
+    train = _record_settled(root, inputs, constants)
+    evaluation = _record(root, inputs, "eval", constants)
+    notes = tuple(dict.fromkeys(train.fixed + evaluation.fixed))
+    return {"eval": evaluation.graph, "train": train.graph}, notes
 
 
 def _record_settled(
@@ -60,31 +69,14 @@ def _record_settled(
 
     Parameters may be created late, and "first call" flags spent, by a first forward.
     """
-    before = _makeup(root)
+    before = makeup(root)
     recorder = _record(root, inputs, "train", constants, settle=True)
-    if _makeup(root) == before:
+    if makeup(root) == before:
         return recorder
     for name in [n for n in root._buffers if n.startswith("constant_")]:
         del root._buffers[name]  # what looked like a constant may be a parameter by now
     constants.clear()
     return _record(root, inputs, "train", constants)
-
-
-def _makeup(root: nn.Module) -> list[object]:
-    """Parameters, buffers and plain attributes: what a first forward may change for good."""
-    tensors = [(n, tuple(t.shape)) for n, t in root.state_dict().items() if _is_plain(t)]
-    names = [n for n, _ in tensors if not n.startswith("constant_")]
-    return [names, *_plain_attributes(root).values()]
-
-
-def _plain_attributes(root: nn.Module) -> dict[nn.Module, dict[str, object]]:
-    kinds = (bool, int, float)
-    return {
-        module: {
-            k: v for k, v in module.__dict__.items() if isinstance(v, kinds) and k != "training"
-        }
-        for module in root.modules()
-    }
 
 
 def _record(
@@ -96,7 +88,7 @@ def _record(
     settle: bool = False,
 ) -> Recorder:
     recorder = Recorder(root, constants)
-    with _restored(root, attributes=not settle):
+    with restored(root, tensors=True, attributes=not settle):
         root.train(mode == "train")
         # new tensor objects: an example must not carry nodes of another recording
         inputs = tuple(x.clone() for x in inputs)
@@ -134,29 +126,6 @@ def _blame_model(root: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
 
 
 @contextmanager
-def _restored(root: nn.Module, *, attributes: bool) -> Iterator[None]:
-    """Undo what a forward leaves behind: statistics, neuron state and, if asked, attributes."""
-    tensors = {
-        n: t.detach().clone()
-        for n, t in [*root.named_parameters(), *root.named_buffers()]
-        if _is_plain(t)
-    }
-    plain = _plain_attributes(root)
-    reset_state(root)
-    try:
-        yield
-    finally:
-        reset_state(root)
-        with torch.no_grad():
-            for name, tensor in [*root.named_parameters(), *root.named_buffers()]:
-                if name in tensors:
-                    tensor.copy_(tensors[name])
-        if attributes:
-            for module, values in plain.items():
-                module.__dict__.update(values)
-
-
-@contextmanager
 def _own_randomness(inputs: tuple[torch.Tensor, ...]) -> Iterator[None]:
     devices = [x.device for x in inputs if x.device.type == "cuda"]
     with torch.random.fork_rng(devices=devices):
@@ -177,12 +146,6 @@ def _checked_inputs(example: Any) -> tuple[torch.Tensor, ...]:
     if not inputs:
         raise ModelError("no example input was given, expected e.g. torch.rand(2, 3, 224, 224)")
     return tuple(x.detach() for x in inputs)
-
-
-def _is_plain(tensor: Any) -> bool:
-    return isinstance(tensor, torch.Tensor) and not isinstance(
-        tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)
-    )
 
 
 def _first_line(error: Exception) -> str:

@@ -16,11 +16,11 @@ from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from psvit.capture.settling import EMPTY
 from psvit.capture.sizes import SIZE_ARITHMETIC, Repeated, TracedInt
 from psvit.errors import CaptureError
 
 _READS_DATA = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__"}
-_EMPTY = (nn.UninitializedParameter, nn.UninitializedBuffer)
 _METHOD_TYPES = ("method_descriptor", "wrapper_descriptor")
 
 
@@ -47,7 +47,7 @@ class Recorder(TorchFunctionMode):
         self._bases = {
             tensor.untyped_storage().data_ptr(): (name, tensor)
             for name, tensor in [*root.named_parameters(), *root.named_buffers()]
-            if not isinstance(tensor, _EMPTY) and tensor.numel()
+            if not isinstance(tensor, EMPTY) and tensor.numel()
         }
         self._nodes: Any = WeakIdKeyDictionary()
         self._shape_nodes: dict[fx.Node, tuple[fx.Node, ...]] = {}
@@ -87,12 +87,14 @@ class Recorder(TorchFunctionMode):
                     item_node = self.emit("call_function", operator.getitem, (node, key), {}, item)
                     self.register(item, item_node)
 
-    def register_input(self, tensor: torch.Tensor, index: int) -> None:
-        """A placeholder for a forward's input."""
+    def register_input(
+        self, tensor: torch.Tensor, index: int, device: torch.device | None = None
+    ) -> None:
+        """A placeholder for a forward's input, which is on ``device`` if not on its own."""
         node = self.graph.placeholder(f"x{index}")
         self.register(tensor, node)
         if self._device_node is None:
-            self._device, self._device_node = tensor.device, node
+            self._device, self._device_node = device or tensor.device, node
 
     def is_known(self, tensor: torch.Tensor) -> bool:
         """Whether some node stands for this very tensor already."""
@@ -252,6 +254,7 @@ class Recorder(TorchFunctionMode):
 
             apply.__name__ = apply.__qualname__ = function.__name__
             apply.__module__ = "psvit_recorded"
+            apply.__wrapped__ = function  # type: ignore[attr-defined]
             self._functions[function] = apply
         return self._functions[function]
 

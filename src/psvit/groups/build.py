@@ -41,7 +41,7 @@ def _build(state: Labelling) -> Groups:
     roots = {key: state.lanes.roots(lanes) for key, lanes in state.slots.items()}
     reasons = state.lanes.lock_reasons()
     follows = _roots_of(state, state.follows)
-    members = _by_slots(roots, reasons, follows)
+    members = _by_slots(roots, reasons, follows, len(state.lanes))
     parameters = {name for name, _ in state.module.named_parameters()}
     group_of: dict[int, int] = {}
     locks: list[str | None] = []
@@ -60,12 +60,12 @@ def _build(state: Labelling) -> Groups:
         items.append((index, key[0], channels, cells))
     _lock_ties(locks, ties)
     tags = _tags(state)
-    slots = _slots(roots, group_of)
+    slots = _slots(roots, [channels for _, channels in members], len(state.lanes))
     found = []
     for index, signature, channels, cells in items:
         position = {c: i for i, c in enumerate(channels)}
         own = tuple(
-            Slot(tensor, dim, _index_table(slots[index][tensor, dim], position))
+            Slot(tensor, dim, slots[index][tensor, dim])
             for (tensor, dim), _ in sorted(signature, key=lambda s: (s[0][0], str(s[0][1])))
         )
         reason = locks[index]
@@ -93,20 +93,43 @@ def _roots_of(state: Labelling, arrays: Iterable[IntArray]) -> set[int]:
     return {r for lanes in arrays for r in state.lanes.roots(lanes).tolist()}
 
 
+Signature = frozenset[tuple[SlotKey, int]]
+"""The slots that a channel occupies, each with the number of its positions there."""
+
+
 def _by_slots(
-    roots: dict[SlotKey, IntArray], reasons: dict[int, str], follows: set[int]
-) -> list[tuple[tuple[frozenset[tuple[SlotKey, int]], str | None], list[int]]]:
-    """Channels with the same slots, as often each, and the same reason to stay."""
-    slots_of: dict[int, list[tuple[SlotKey, int]]] = defaultdict(list)
-    for key, lanes in roots.items():
-        channels, counts = np.unique(lanes, return_counts=True)
-        for root, count in zip(channels.tolist(), counts.tolist(), strict=True):
-            slots_of[root].append((key, count))
-    members: dict[tuple[frozenset[tuple[SlotKey, int]], str | None], list[int]] = {}
-    for root in sorted(slots_of):
+    roots: dict[SlotKey, IntArray], reasons: dict[int, str], follows: set[int], lanes: int
+) -> list[tuple[tuple[Signature, str | None], list[int]]]:
+    """Channels with the same slots, as often each, and the same reason to stay.
+
+    Each slot tells apart the channels that occupy it: those that were alike so far, and do so
+    equally often, stay alike. ``history``: what made each kind of channels what it is.
+    """
+    kind = np.zeros(lanes, dtype=np.int64)
+    history: list[tuple[int, tuple[SlotKey, int]]] = []
+    for key, of_slot in roots.items():
+        channels, counts = np.unique(of_slot, return_counts=True)
+        most = int(counts.max(initial=0)) + 1
+        pairs, inverse = np.unique(kind[channels] * most + counts, return_inverse=True)
+        kind[channels] = len(history) + 1 + inverse
+        history += [(pair // most, (key, pair % most)) for pair in pairs.tolist()]
+    members: dict[tuple[int, str | None], list[int]] = {}
+    occupied = np.flatnonzero(kind)
+    for root, its_kind in zip(occupied.tolist(), kind[occupied].tolist(), strict=True):
         reason = reasons.get(root) or (FOLLOWS if root in follows else None)
-        members.setdefault((frozenset(slots_of[root]), reason), []).append(root)
-    return list(members.items())
+        members.setdefault((its_kind, reason), []).append(root)
+    return [
+        ((_signature(history, its_kind), reason), channels)
+        for (its_kind, reason), channels in members.items()
+    ]
+
+
+def _signature(history: list[tuple[int, tuple[SlotKey, int]]], kind: int) -> Signature:
+    found = []
+    while kind:
+        kind, slot = history[kind - 1]
+        found.append(slot)
+    return frozenset(found)
 
 
 def _constraints(
@@ -122,15 +145,17 @@ def _constraints(
 
     cells_of: dict[int, list[tuple[int, int]]] = defaultdict(list)
     seen: set[tuple[tuple[int, ...], bytes]] = set()
+    groups = np.full(max(len(state.lanes), 1), -1, dtype=np.int64)
+    groups[list(group_of)] = list(group_of.values())
     for matrix in state.rows:
         rows = state.lanes.roots(matrix)
         key = (rows.shape, rows.tobytes())
         if key in seen:
             continue
         seen.add(key)
-        content = [Counter(group_of.get(c, -1) for c in row) for row in rows.tolist()]
-        if any(c != content[0] for c in content):
-            _differing_rows(content, locks, parent, find)
+        content = np.sort(groups[rows], axis=1)
+        if (content != content[:1]).any():
+            _differing_rows([Counter(row) for row in content.tolist()], locks, parent, find)
         for i, row in enumerate(rows.tolist()):
             for channel in set(row):
                 cells_of[channel].append((len(seen), i))
@@ -168,21 +193,22 @@ def _lock_ties(locks: list[str | None], ties: list[int]) -> None:
 
 
 def _slots(
-    roots: dict[SlotKey, IntArray], group_of: dict[int, int]
-) -> dict[int, dict[SlotKey, list[tuple[int, int]]]]:
-    """For each group and slot: (channel, index on the axis)."""
-    slots: dict[int, dict[SlotKey, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
-    for key, lanes in roots.items():
-        for index, root in enumerate(lanes.tolist()):
-            slots[group_of[root]][key].append((root, index))
+    roots: dict[SlotKey, IntArray], members: list[list[int]], lanes: int
+) -> list[dict[SlotKey, IntArray]]:
+    """For each group and slot: the positions of every channel on the axis, one row a channel."""
+    group_of = np.full(lanes, -1, dtype=np.int64)
+    position = np.zeros(lanes, dtype=np.int64)
+    for index, channels in enumerate(members):
+        group_of[channels] = index
+        position[channels] = np.arange(len(channels))
+    slots: list[dict[SlotKey, IntArray]] = [{} for _ in members]
+    for key, of_slot in roots.items():
+        groups = group_of[of_slot]
+        order = np.lexsort((position[of_slot], groups))
+        found, starts = np.unique(groups[order], return_index=True)
+        for group, places in zip(found.tolist(), np.split(order, starts[1:]), strict=True):
+            slots[group][key] = places.reshape(len(members[group]), -1).astype(np.int64)
     return slots
-
-
-def _index_table(pairs: list[tuple[int, int]], position: dict[int, int]) -> IntArray:
-    rows: list[list[int]] = [[] for _ in position]
-    for channel, index in pairs:
-        rows[position[channel]].append(index)
-    return np.array(rows, dtype=np.int64)
 
 
 def _tags(state: Labelling) -> dict[int, set[str]]:

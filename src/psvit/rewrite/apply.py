@@ -38,7 +38,7 @@ def resized(
     removed = removed_channels(graph, plan, locks=locks)
     labels = find_groups(graph).labels
     dead = dead_lanes(labels, removed)
-    root = private_copy(graph.module)
+    root = private_copy(graph.module, but=touched(labels, dead))
     slice_parameters(root, labels, dead)
     forwards: dict[Mode, fx.Graph] = {
         mode: _resized(forward, labels, mode, dead) for mode, forward in graph.forwards.items()

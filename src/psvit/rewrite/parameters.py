@@ -18,7 +18,7 @@ NORMS = (_NormBase, nn.GroupNorm)
 
 
 def slice_parameters(root: nn.Module, labels: Labels, dead: BoolArray) -> None:
-    """Remove the dead lanes from every parameter and buffer of ``root``, in place."""
+    """Replace every parameter and buffer of ``root`` that loses lanes by a smaller one."""
     holders: dict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
     for module in root.modules():
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
@@ -66,7 +66,7 @@ def _cut(
         if dim != "in":
             kept = torch.from_numpy(np.flatnonzero(~dead[lanes])).to(data.device)
             data = data.index_select(dim, kept)
-    return data.clone()
+    return data
 
 
 def _update_widths(module: nn.Module) -> None:

@@ -88,19 +88,20 @@ class Weights:
         """Sum of ``|w| ** power`` over all axes but ``dim``, on the CPU."""
         key = (tensor, dim, power)
         if key not in self._sums:
-            weight = self._parameters[tensor].detach().double().abs()
-            weight = weight if power == 1 else weight.square()
+            weight = self._parameters[tensor].detach()
+            weight = weight.abs() if power == 1 else weight.double().square()
             self._sums[key] = _sum_all_but(weight, dim, self._owner(tensor)).cpu()
         return self._sums[key]
 
 
 def _sum_all_but(weight: torch.Tensor, dim: Dim, owner: nn.Module) -> torch.Tensor:
     if dim != "in":
-        return weight.movedim(dim, 0).flatten(1).sum(dim=1) if weight.ndim > 1 else weight
+        others = [d for d in range(weight.ndim) if d != dim]
+        return weight.sum(dim=others, dtype=torch.float64) if others else weight.double()
     # [groups * out, in, *kernel] -> one value for each input of each group
     groups = int(getattr(owner, "groups", 1))
     blocks = weight.reshape(groups, -1, *weight.shape[1:])
-    return blocks.movedim(2, 1).flatten(2).sum(dim=2).flatten()
+    return blocks.movedim(2, 1).flatten(2).sum(dim=2, dtype=torch.float64).flatten()
 
 
 def _functional_weights(forward: fx.Graph) -> dict[str, int]:
