@@ -205,11 +205,46 @@ class Twice(Block):
         return super().forward(x) + self.fire(x.unsqueeze(0).repeat(T, 1, 1, 1, 1)).mean()
 
 
+class Norms(nn.Module):
+    """Two norms in a row, both folded, where a part ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fire = neuron.IFNode(step_mode="m")
+        self.conv = layer.Conv2d(2, 4, 3, step_mode="m")
+        self.norms = nn.Sequential(*(layer.BatchNorm2d(4, step_mode="m") for _ in range(2)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fire(x.unsqueeze(0).repeat(T, 1, 1, 1, 1))
+        return self.norms(self.conv(x)).mean((-2, -1)) ** 2
+
+
+def test_a_layer_is_held_against_the_last_norm_behind_it(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made = Norms().eval()
+    with torch.no_grad():
+        for norm in made.norms:
+            norm.running_var.uniform_(0.5, 1.5)
+            norm.bias.normal_()
+    written = psvit.export(made, images(2), tmp_path / "net.nir", "nir", n=7)
+    (part,) = written.parts
+    assert (part.layers, part.differing) == (("fire", "conv"), 0)
+
+
+class Across(Block):
+    """Neurons that get ``[T * B, ...]`` take images for time steps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fire(self.conv(x.unsqueeze(0).repeat(T, 1, 1, 1, 1)))
+        return self.lit(x.flatten(0, 1)).unflatten(0, (T, -1)).mean((0, -2, -1))
+
+
 @pytest.mark.parametrize(
     ("wrong", "layer_name", "reason"),
     [
         (Soft, "fire", "its reset is soft, which NIR does not distinguish"),
         (Grouped, "side", "6 groups, which SpikingJelly's exchange refuses"),
+        (Across, "lit", "it takes 6 time steps, where the others take 3"),
         (Twice, "fire", "it is called step by step, with its state outside the graph"),
     ],
 )

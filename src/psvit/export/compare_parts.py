@@ -120,8 +120,11 @@ class _Count:
 def folded_taps(original: fx.Graph, simple: fx.Graph) -> dict[str, str]:
     """Node that a norm was folded behind -> the norm: what the one has now, the other had."""
     kept = {node.name for node in simple.nodes}
-    return {
-        node.args[0].name: node.name
-        for node in original.nodes
-        if node.name not in kept and node.args and isinstance(node.args[0], fx.Node)
-    }
+    taps: dict[str, str] = {}
+    origin: dict[str, str] = {}  # of a norm after a norm, what the first was folded behind
+    for node in original.nodes:
+        if node.name not in kept and node.args and isinstance(node.args[0], fx.Node):
+            before = node.args[0].name
+            origin[node.name] = origin.get(before, before)
+            taps[origin[node.name]] = node.name
+    return taps

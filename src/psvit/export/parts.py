@@ -189,6 +189,8 @@ def _look_at(finder: _Finder, node: fx.Node, calls: dict[str, int]) -> None:
         kind = Kind.EACH if _is_plain_sum(node) else "an addition of a constant, or of other shapes"
     else:
         kind = NOWHERE
+    if hasattr(module, "v_threshold") and found is not None and node.meta["shape"][0] != finder.T:
+        kind = f"it takes {node.meta['shape'][0]} time steps, where the others take {finder.T}"
     if not isinstance(kind, Kind):
         finder.reasons[node] = kind
         return
