@@ -208,6 +208,50 @@ class Fixed(nn.Module):
         return self.head(torch.cat([x[i : i + 1].flatten(1) for i in range(len(x))]))
 
 
+class Across(nn.Module):
+    """Neurons that get ``[T * B, C]`` go on from one image to the next, as published."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fire = neuron.LIFNode(v_threshold=0.3, step_mode="m")
+        self.head = nn.Linear(72, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(0).repeat(T, 1, 1, 1, 1).flatten(0, 1)
+        return self.head(self.fire(x).flatten(1)).unflatten(0, (T, -1))
+
+
+class RoundTrip(nn.Module):
+    """Steps and images are put apart for a norm that is folded, and together again at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3, padding=1)
+        self.norm = layer.BatchNorm2d(4, step_mode="m")
+        self.fire = neuron.LIFNode(v_threshold=0.3, step_mode="m")
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = x.unsqueeze(0).repeat(T, 1, 1, 1, 1)
+        size = steps.shape
+        x = self.conv(steps.flatten(0, 1))
+        x = self.norm(torch.unflatten(x, 0, (size[0], size[1])))
+        x = torch.unflatten(x.flatten(0, -4), 0, (size[0], size[1]))
+        return self.head(self.fire(x).mean((-2, -1)))
+
+
+def test_views_that_lead_back_do_not_fix_the_batch_size() -> None:
+    torch.manual_seed(0)
+    made = RoundTrip().eval()
+    program = lower(made, images(2))
+    for count in (1, 2, 7):
+        expected = logits(made, images(count))
+        assert expected.std() > 0.01
+        torch.testing.assert_close(program.module()(images(count)), expected, rtol=0, atol=1e-5)
+    views = [n.target._opname for n in program.graph.nodes if hasattr(n.target, "_opname")]
+    assert views.count("unflatten") + views.count("view") <= 3
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -221,8 +265,13 @@ class Fixed(nn.Module):
             "no form of the operator psvit_test.twice.default in the forward, after head",
         ),
         (Fixed(), "cannot be exported for any batch size: axis 0 of the input is fixed at 2"),
+        (
+            Across(),
+            "Across cannot be exported for any batch size: the neurons fire take 4 time steps from "
+            "2 images and 6 from 3",
+        ),
     ],
-    ids=["no ONNX operator", "foreign operator", "fixed batch"],
+    ids=["no ONNX operator", "foreign operator", "fixed batch", "images as time steps"],
 )
 def test_what_cannot_be_exported_is_named_and_nothing_is_left(
     wrong: nn.Module, message: str, tmp_path: Path

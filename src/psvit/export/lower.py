@@ -20,11 +20,15 @@ from torch.export import Dim, ExportedProgram
 
 from psvit.capture import capture
 from psvit.errors import ModelError
-from psvit.inference import for_inference, recorded
+from psvit.inference import drop_round_trips, for_inference, recorded
 from psvit.neurons import reset_state
 from psvit.records import Graph
 
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
+ROOM = 4
+"""Images beyond the largest number, for which memory is planned too."""
+QUIETED = ("torch.onnx", "torch.export", "torch._export", "torch.utils._pytree", "torchao")
+"""Loggers of exporters, and of what they import."""
 
 
 class AtRest(nn.Module):
@@ -57,37 +61,77 @@ def simplified(model: nn.Module, example: torch.Tensor) -> Graph:
             f"{type(model).__name__} cannot be exported for any batch size: {fixed[0]}, because "
             "its forward has that number in it; let it read the size from its input"
         )
-    return for_inference(graph)
+    simple = for_inference(graph)
+    drop_round_trips(simple.forwards["eval"])
+    return simple
 
 
-def lower(model: nn.Module, example: torch.Tensor) -> ExportedProgram:
-    """A program of PyTorch's own operators, for any number of images.
+def lower(model: nn.Module, example: torch.Tensor, largest: int | None = None) -> ExportedProgram:
+    """A program of PyTorch's own operators, for any number of images, or for up to ``largest``.
 
     ``example``: images ``[B, C, H, W]``, B >= 2, on the CPU. ``model`` is not touched.
     Raises ModelError that names the layer if some part of it cannot be traced, or is an operator
     of another library without a form in PyTorch's.
     """
-    return trace(recorded(simplified(model, example)), example)
+    return trace(recorded(simplified(model, example)), example, largest)
 
 
-def trace(simple: nn.Module, example: torch.Tensor) -> ExportedProgram:
+def trace(simple: nn.Module, example: torch.Tensor, largest: int | None = None) -> ExportedProgram:
     """As ``lower``, of what ``psvit.faster`` gave."""
     module = AtRest(simple).eval()
+    bound = None
+    if largest is not None:
+        # Lowering may take it that a size is what it was at the example, more or less: then there
+        # is room above it, and all below needs no more memory.
+        example = example[:1].expand(largest, *example.shape[1:]).contiguous()
+        bound = largest + ROOM
     try:
         with torch.no_grad(), quiet():
             program = torch.export.export(
-                module, (example,), dynamic_shapes=({0: Dim(BATCH)},), strict=False
+                module, (example,), dynamic_shapes=({0: Dim(BATCH, max=bound)},), strict=False
             )
             program = _without_foreign(program)
     except ModelError:
         raise
     except Exception as error:  # tracing runs the model's own code, which raises anything
         name = getattr(simple, "original_class", type(simple).__qualname__)
+        mixed = _first_across_images(simple, example)
+        if mixed is not None:
+            raise ModelError(f"{name} cannot be exported for any batch size: {mixed}") from error
         raise ModelError(
             f"{name} cannot be exported: torch.export fails on it "
             f"({type(error).__name__}: {first_line(error)})"
         ) from error
     return program
+
+
+def _first_across_images(simple: nn.Module, example: torch.Tensor) -> str | None:
+    """Which neuron layer takes images for time steps, in words; None if none does."""
+    lengths: dict[str, list[int]] = {}
+    handles = [
+        module.register_forward_pre_hook(
+            lambda _, args, name=name: lengths.setdefault(name, []).append(len(args[0]))
+        )
+        for name, module in simple.named_modules()
+        if hasattr(module, "v_threshold") and getattr(module, "step_mode", "m") == "m"
+    ]
+    try:
+        with torch.no_grad():
+            for images in (example, torch.cat([example, example[:1]])):
+                reset_state(simple)
+                simple(images)
+    finally:
+        reset_state(simple)
+        for handle in handles:
+            handle.remove()
+    for name, (first, *_, last) in lengths.items():
+        if first != last:
+            return (
+                f"the neurons {name} take {first} time steps from {len(example)} images and {last} "
+                f"from {len(example) + 1}, so that they go on from one image to the next; give "
+                "them [T, B, ...]"
+            )
+    return None
 
 
 def _without_foreign(program: ExportedProgram) -> ExportedProgram:
@@ -158,7 +202,7 @@ def first_line(error: BaseException) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Exporters warn about their own workings, which is no news to who exports a model."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch._export")]
+    loggers = [logging.getLogger(name) for name in QUIETED]
     levels = [one.level for one in loggers]
     try:
         for one in loggers:

@@ -23,13 +23,15 @@ class Format:
     """How a format is written and read.
 
     ``extra``: what to install, ``psvit[extra]``; None needs nothing. ``write`` puts a program into
-    a file, and says what there is to say of it. ``read`` gives what runs a file.
+    a file, and says what there is to say of it. ``read`` gives what runs a file. ``largest``: how
+    many images a run can take, for a runtime that plans its memory beforehand; None for any.
     """
 
     suffix: str
     extra: str | None
     write: Callable[[ExportedProgram, Path], Mapping[str, Any]]
     read: Callable[[Path], Forward]
+    largest: int | None = None
 
 
 @dataclass(frozen=True)

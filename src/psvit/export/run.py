@@ -64,7 +64,7 @@ def export(
         return replace(made, path=path)
     chosen = format_of(format)
     say("tracing the model")
-    program = lower(model, example)
+    program = lower(model, example, chosen.largest)
     with written_file(path, force=force) as target:
         say(f"writing {format}")
         if weights == "int8":

@@ -7,6 +7,7 @@ from psvit.inference.faster import folded as folded
 from psvit.inference.faster import for_inference as for_inference
 from psvit.inference.faster import recorded as recorded
 from psvit.inference.moves import MOVES as MOVES
+from psvit.inference.moves import drop_round_trips as drop_round_trips
 from psvit.inference.moves import moved as moved
 from psvit.inference.moves import operation as operation
 from psvit.inference.neuron import Dynamics as Dynamics
