@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--ratios", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.1, 0.224, 0.4, 0.5])
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     rows = []
     for shape in SHAPES:
@@ -149,8 +150,8 @@ def main() -> None:
     )
     text = f"# Allocation: time to the proven optimum\n\n{where}\n\n{table(rows)}\n"
     print(text)
-    RESULTS.mkdir(exist_ok=True)
-    stem = RESULTS / f"allocation-{date.today()}"
+    arguments.out.mkdir(exist_ok=True, parents=True)
+    stem = arguments.out / f"allocation-{date.today()}"
     stem.with_suffix(".json").write_text(
         json.dumps({"where": where, "rows": rows}, indent=1) + "\n"
     )

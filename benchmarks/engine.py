@@ -1,7 +1,7 @@
 """Time and peak memory of the engine at 224x224, beside a dense forward and Torch-Pruning.
 
     pip install torch-pruning==1.6.1
-    python benchmarks/engine.py [--models spikformer-8-512 ...] [--batch 1] [--threads 1]
+    python -m benchmarks.engine [--models spikformer-8-512 ...] [--batch 1] [--threads 1]
         [--against FOLDER]
 
 ``--against`` is a folder with another engine of this kind to race in the same run: ``capture.py``
@@ -34,6 +34,7 @@ from typing import Any
 
 SAVE = {"memory": 0.224}
 TORCH_PRUNING_LIMIT_S = 120
+SEED = 0
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -65,6 +66,7 @@ def measure_psvit(name: str, batch: int) -> dict[str, Any]:
     import psvit
     from psvit.neurons import reset_state
 
+    torch.manual_seed(SEED)
     model, images = build(name), torch.rand(batch, 3, 224, 224)
 
     def forward() -> None:
@@ -108,6 +110,7 @@ def measure_torch_pruning(name: str, batch: int) -> dict[str, Any]:
 
     from psvit.neurons import reset_state
 
+    torch.manual_seed(SEED)
     model, images = build(name), torch.rand(batch, 3, 224, 224)
     with torch.no_grad():  # state of the right shape, so that tracing does not stumble on it
         model(images)
@@ -148,6 +151,7 @@ def measure_other(name: str, batch: int, folder: str) -> dict[str, Any]:
     recording, labels, rewriting = (
         importlib.import_module(stage) for stage in ("capture", "labels", "rewrite")
     )
+    torch.manual_seed(SEED)
     model, images = build(name), torch.rand(batch, 3, 224, 224)
     with torch.no_grad():  # as in measure_psvit: nothing is done for the first time
         model(images)
@@ -218,8 +222,8 @@ def table(rows: dict[str, dict[str, dict[str, Any]]], about: dict[str, Any]) -> 
         f"# The engine at 224x224, {about['date']}",
         "",
         f"`{about['command']}` on {about['machine']}, torch {about['torch']}, "
-        f"{about['threads']} thread(s), batch {about['batch']}, T = 4. Seconds; peak memory of the "
-        "process in GB, a dense forward included.",
+        f"{about['threads']} thread(s), batch {about['batch']}, T = 4, seed {about['seed']}. "
+        "Seconds; peak memory of the process in GB, a dense forward included.",
         "",
         "| model | params | dense forward | capture | groups | saliency (l1) | rewrite "
         "| capture, groups, rewrite: in forwards | the same by the other engine | times as fast "
@@ -253,6 +257,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--against", default="", metavar="FOLDER", help="race another engine")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--one", choices=TOOLS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -263,11 +268,12 @@ def main() -> None:
 
     about = {
         "date": date.today().isoformat(),
-        "command": "python benchmarks/engine.py" + " --against FOLDER" * bool(options.against),
+        "command": "python -m benchmarks.engine" + " --against FOLDER" * bool(options.against),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "torch": torch.__version__,
         "threads": options.threads,
         "batch": options.batch,
+        "seed": SEED,
     }
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     for name in options.models:
@@ -278,8 +284,8 @@ def main() -> None:
         if options.against:
             rows[name]["other"] = _apart("other", name, options)
         print(name, json.dumps(rows[name], indent=1), file=sys.stderr)
-    RESULTS.mkdir(exist_ok=True)
-    stem = RESULTS / f"engine-{about['date']}"
+    options.out.mkdir(exist_ok=True, parents=True)
+    stem = options.out / f"engine-{about['date']}"
     stem.with_suffix(".json").write_text(json.dumps({"about": about, "rows": rows}, indent=1))
     stem.with_suffix(".md").write_text(table(rows, about))
     print(table(rows, about))

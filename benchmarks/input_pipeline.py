@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--model", default="spikformer")
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     model = build(options.model)
     images, _ = next(endless(options, options.data, 0))
@@ -109,7 +110,8 @@ def main() -> None:
         "|---|---|---|---|---|",
         *rows,
     ]
-    (RESULTS / f"input-pipeline-{date.today()}.md").write_text("\n".join(lines) + "\n")
+    options.out.mkdir(exist_ok=True, parents=True)
+    (options.out / f"input-pipeline-{date.today()}.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

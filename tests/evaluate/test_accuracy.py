@@ -8,6 +8,7 @@ from torch import nn
 
 from psvit.errors import DataError, ModelError
 from psvit.evaluate import Accuracy, accuracy
+from psvit.evaluate.parts import FEWEST, IMAGES, part_size
 
 
 class Oracle(nn.Module):
@@ -140,3 +141,10 @@ def test_output_that_is_no_logits(output, words):
 
     with pytest.raises(ModelError, match=words):
         accuracy(Odd(), [(torch.zeros(2, 1, 2, 2), torch.zeros(2).long())])
+
+
+@pytest.mark.parametrize("images", [0, 1, 31, 360, 10_000, 50_000, 1_281_167])
+def test_parts_are_small_and_many(images: int) -> None:
+    size = part_size(images)
+    assert 1 <= size <= IMAGES
+    assert images // size >= min(images, FEWEST)

@@ -14,8 +14,10 @@ import pytest
 import torch
 
 from psvit.journal import Kind, open_journal
+from psvit.sensitivity.bench import Bench
 from psvit.sensitivity.files import curves_to_json
 from psvit.sensitivity.journal import LOOKS
+from psvit.team import own_first
 from tests.sensitivity.tiny import GRID, Tiny, journal_of
 from tests.zoo.case import float64
 
@@ -57,6 +59,35 @@ def test_one_that_dies_costs_what_it_was_at(tmp_path: Path, expected: str, count
     lines = journal.read_bytes().splitlines()[1:]
     keys = [LOOKS.key(LOOKS.read(json.loads(line))) for line in lines]
     assert len(keys) == len(set(keys)) == 2 * (1 + 2 * len(GRID))
+
+
+def test_processes_begin_with_shares_that_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    for count in (1, 2, 3, 8):
+        monkeypatch.setenv("WORLD_SIZE", str(count))
+        firsts = []
+        for number in range(count):
+            monkeypatch.setenv("RANK", str(number))
+            mine = own_first(range(12))
+            assert sorted(mine) == list(range(12))
+            firsts.append(mine[0])
+        assert firsts == [12 * number // count for number in range(count)]
+    assert own_first([]) == []
+
+
+def test_one_process_of_two_runs_the_unpruned_model_over_half_of_the_batches(
+    tmp_path: Path, spiking: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, taken = journal_of(tmp_path), []
+    spiking.analyse(journal=journal)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    mine = [line for line in lines[1:] if json.loads(line)["batch"] == 0]
+    journal.write_bytes(b"".join([lines[0], *mine]))  # the other one has done its share
+    run = Bench._run_dense
+    monkeypatch.setattr(Bench, "_run_dense", lambda b, i: (taken.append(i), run(b, i))[1])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    spiking.analyse(journal=journal)
+    assert taken == [1]
 
 
 KIND = (
