@@ -12,8 +12,8 @@ after ``reset()``: nothing is remembered from one forward to the next. The opera
 SpikingJelly's order, so that sums on the threshold round alike; only a division by a power of two
 is a product here, which is the same number.
 
-On a CPU the loop runs over pieces that stay in the cache, in place, four passes a time step. On
-other devices it is compiled to one kernel. T steps, N everything else.
+On a CPU the loop runs over pieces that stay in the cache, in place, four passes a time step, and
+three for the first. On other devices it is compiled to one kernel. T steps, N everything else.
 """
 
 from __future__ import annotations
@@ -175,7 +175,12 @@ def _run_piece(
     """All time steps of one piece. ``h`` holds -h[t], then -v[t]: negated, so that
     ``nn.functional.threshold``, which keeps what is above a value, is the hard reset."""
     leak = None if d.leak is None else -d.leak
+    scale = leak if d.tau is not None and d.decay_input else -1.0  # h[0] = scale x[0] from rest 0
     for t, (x, s) in enumerate(zip(inputs, spikes, strict=True)):
+        if t == 0 and not d.rest and scale is not None:
+            torch.mul(x, scale, out=h)
+            _fire_and_reset(h, s, d, last=len(inputs) == 1)
+            continue
         if t == 0:
             h.fill_(-d.rest)
         if d.tau is None:
@@ -194,13 +199,18 @@ def _run_piece(
                 else:
                     h.sub_(torch.div(above, d.tau, out=y))
                 h.sub_(x)
-        torch.le(h, -d.threshold, out=s)
-        if t + 1 == len(inputs):
-            return
-        if d.reset is None:
-            h.add_(s, alpha=d.threshold)
-        else:
-            functional.threshold(h, -d.threshold, -d.rest, inplace=True)
+        _fire_and_reset(h, s, d, last=t + 1 == len(inputs))
+
+
+def _fire_and_reset(h: Tensor, s: Tensor, d: Dynamics, *, last: bool) -> None:
+    """Spikes into ``s``; ``h``, which is -h[t], becomes -v[t] unless that is asked for no more."""
+    torch.le(h, -d.threshold, out=s)
+    if last:
+        return
+    if d.reset is None:
+        h.add_(s, alpha=d.threshold)
+    else:
+        functional.threshold(h, -d.threshold, -d.rest, inplace=True)
 
 
 @cache
