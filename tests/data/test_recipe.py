@@ -55,10 +55,14 @@ def test_flags_alone_a_name_alone_and_a_name_with_changes():
     [
         # Of each author's evaluation: the size of the crop, what is resized to before, and how.
         ("spikformer", 224, 224, "bicubic"),
+        ("spikingformer", 224, 224, "bicubic"),
         ("sdt", 224, 235, "bicubic"),
         ("sdt", 288, 320, "bilinear"),
         ("sdt-v2", 224, 256, "bicubic"),
         ("sdt-v3", 224, 232, "bicubic"),
+        ("maxformer", 224, 256, "bicubic"),
+        ("spikingresformer", 224, 235, "bicubic"),
+        ("spikingresformer", 288, 303, "bicubic"),
         ("qkformer", 224, 256, "bicubic"),
         ("qkformer", 288, 288, "bicubic"),
         ("qkformer", 384, 384, "bicubic"),

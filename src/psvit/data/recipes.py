@@ -1,7 +1,9 @@
 """The recipes that have a name, those of the published models as their authors evaluate them.
 
 The authors' code was read at github.com/ZK-Zhou/spikformer (6212689), and in BICLab's
-Spike-Driven-Transformer (3faa822), -V2, -V3 (00fcd1f) and zhouchenlin2096/QKFormer (c2a00e8).
+Spike-Driven-Transformer (3faa822), -V2 (35f245f), -V3 (00fcd1f), zhouchenlin2096's Spikingformer
+(4378623) and QKFormer (c2a00e8), bic-L/MaxFormer (6ddd4cc) and xyshi2000/SpikingResformer
+(3f75127).
 """
 
 from __future__ import annotations
@@ -23,9 +25,14 @@ def _bicubic(size: int, resize: int) -> Recipe:
 
 
 def _spikformer(size: int) -> Recipe:
-    # imagenet/imagenet.yml: img_size 224, crop_pct 1.0, bicubic; timm's evaluation transform
-    # resizes to floor(img_size / crop_pct).
+    # imagenet/imagenet.yml of both: img_size 224, crop_pct 1.0, bicubic; timm's evaluation
+    # transform resizes to floor(img_size / crop_pct).
     return _bicubic(size, size)
+
+
+def _spikingresformer(size: int) -> Recipe:
+    # load_data in main.py, for ImageNet: timm's loader with crop_pct 0.95, bicubic.
+    return _bicubic(size, math.floor(size / 0.95))
 
 
 def _sdt(size: int) -> Recipe:
@@ -47,10 +54,13 @@ def _mae_style(short: int) -> Callable[[int], Recipe]:
 
 _AT_SIZE: Mapping[str, Callable[[int], Recipe]] = {
     "spikformer": _spikformer,
+    "spikingformer": _spikformer,
     "sdt": _sdt,
     "sdt-v2": _mae_style(256),  # classification/util/datasets.py
     "sdt-v3": _mae_style(232),  # SDT_V3/Classification/Model_{Base,Large}/util/datasets.py
     "qkformer": _mae_style(256),  # imagenet/util/datasets.py
+    "maxformer": _mae_style(256),  # imagenet/utils.py
+    "spikingresformer": _spikingresformer,
 }
 """What the authors do at any size of image: the resize follows from it."""
 
