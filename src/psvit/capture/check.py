@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
+from psvit.capture.patches import uncompiled
 from psvit.capture.replay import RecordedModel
 from psvit.errors import CaptureError
 from psvit.neurons import reset_state
@@ -86,7 +87,7 @@ def _agrees(graph: Graph, replay: RecordedModel, inputs: tuple[torch.Tensor, ...
 def _run(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
     torch.manual_seed(0)
     reset_state(module)
-    with torch.no_grad():
+    with torch.no_grad(), uncompiled():  # compiling takes longer than a few runs save
         out = module(*(x.clone() for x in inputs))
     reset_state(module)
     return out

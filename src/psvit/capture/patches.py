@@ -22,6 +22,16 @@ from psvit.errors import CaptureError
 
 
 @contextmanager
+def uncompiled() -> Iterator[None]:
+    """Run what is under ``torch.compile`` as it is written."""
+    if "torch._dynamo" not in sys.modules:  # then nothing is, and its import is slow
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@contextmanager
 def recording(recorder: Recorder, einops: list[Holder] | None = None) -> Iterator[None]:
     """While active, everything that the recorder's model does ends up in its graph.
 
@@ -29,8 +39,7 @@ def recording(recorder: Recorder, einops: list[Holder] | None = None) -> Iterato
     """
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and its import is slow
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(uncompiled())
         stack.enter_context(serve_einops(einops))
         stack.enter_context(_module_calls(recorder))
         stack.enter_context(_autograd_functions(recorder))
