@@ -61,7 +61,7 @@ PARTS = (
         "analysis, CIFAR-10",
         "analysis",
         f"--model sdt-cifar10 {_TRAIN}",
-        f"--model sdt-cifar10 {_TRAIN} --n 32 --shares 0.1 --grid 0.25,0.5",
+        f"--model sdt-cifar10 {_TRAIN} --n 16 --shares 0.1 --grid 0.5",
         "0",
     ),
     _part(

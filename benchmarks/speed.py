@@ -7,9 +7,9 @@
 Models are pruned uniformly by L1 by each of --save, widths rounded to multiples of each of --align,
 and then timed with random images: neither weights nor images change how long a dense kernel takes.
 Each table has the ratio of multiply-accumulates beside the measured speed-up, and what share of it
-that is. With --profile it also says which kinds of operation the time goes to, how much faster each
-has become, and what speed-up they allow together. Writes
-benchmarks/results/speed-<model>-<device>-<date>.json and .md.
+that is. With --profile it also says which kinds of operation the time goes to, in the dense model
+and in the pruned ones, how much faster each has become, and what speed-up they allow together.
+Writes benchmarks/results/speed-<model>-<device>-<date>.json and .md.
 """
 
 from __future__ import annotations
@@ -139,13 +139,18 @@ def profile_lines(
         lines += [
             f"{'faster' if simplified else 'eager'}, batch {batch}, operation by operation:",
             "",
-            f"| operations | dense, ms | of all | {' | '.join(f'{key}, times' for key in small)} |",
-            "|---|---|---|" + "---|" * len(small),
+            "| operations | dense, ms | of all "
+            + "".join(f"| {key}, times | of all " for key in small)
+            + "|",
+            "|---|---|---|" + "---|---|" * len(small),
         ]
         lines += [
-            f"| {kind} | {ms['dense']:.2f} | {ms['dense'] / whole['dense']:.0%} | "
-            + " | ".join(f"{ms['dense'] / max(ms[key], 1e-9):.2f}" for key in small)
-            + " |"
+            f"| {kind} | {ms['dense']:.2f} | {ms['dense'] / whole['dense']:.0%} "
+            + "".join(
+                f"| {ms['dense'] / max(ms[key], 1e-9):.2f} | {ms[key] / whole[key]:.0%} "
+                for key in small
+            )
+            + "|"
             for kind, ms in rows
         ]
         lines.append("")
