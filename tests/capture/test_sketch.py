@@ -197,6 +197,20 @@ def test_an_attribute_hung_on_a_parameter_is_found_out_and_taken_off() -> None:
     assert not hasattr(model.layer.weight, "original")
 
 
+def test_nothing_is_compiled_where_a_model_is_run() -> None:
+    compiled = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        compiled.append(graph)
+        return graph.forward
+
+    double = torch.compile(lambda x: x * 2, backend=backend)
+    model = Body(lambda x: double(x) if (x > -1e9).all() else x)
+    graph = psvit.capture(model, torch.rand(2, 4))
+    assert graph.fixed  # it looks at values, so it was run, and checked by further runs
+    assert not compiled
+
+
 class Lazy(nn.Module):
     """Has its second layer only after a first forward."""
 
