@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 import psvit
 from psvit.capture import record
 from psvit.capture.copying import private_copy
-from psvit.capture.shapes import ShapesOnly
+from psvit.capture.shapes import ShapesOnly, plain_checks
 from psvit.capture.sketch import same_program, sketch
 from psvit.records import Graph
 from tests.zoo import ZOO
@@ -78,6 +79,22 @@ def test_nothing_is_computed() -> None:
     assert graph.fixed == ()
 
 
+def test_checks_that_pass_ask_no_symbolic_algebra(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    original = torch._check_with
+
+    def check(*arguments: Any) -> None:
+        asked.append(arguments)
+        original(*arguments)
+
+    monkeypatch.setattr(torch, "_check_with", check)
+    model = nn.Sequential(nn.Linear(4, 6), neuron.LIFNode(step_mode="m"), nn.Linear(6, 3))
+    assert sketch(private_copy(model), (torch.rand(4, 2, 4),)) is not None
+    assert not asked
+    with plain_checks(), pytest.raises(RuntimeError):
+        torch._check(False)  # type: ignore[no-untyped-call]
+
+
 def test_a_sketch_leaves_the_model_alone() -> None:
     with float64():
         model = private_copy(ZOO["rep_conv"].build()).train()
@@ -102,6 +119,16 @@ def _some_positions(count: int) -> Tensor:
 
 
 _TABLE: dict[int, Tensor] = {}
+_LOG: list[Tensor] = []
+
+
+class _Shelf:
+    """An object outside of any model."""
+
+    kept: Tensor | None = None
+
+
+_SHELF = _Shelf()
 _GLOBAL: Tensor | None = None
 
 
@@ -109,6 +136,17 @@ def _remembered(x: Tensor) -> Tensor:
     if x.shape[-1] not in _TABLE:
         _TABLE[int(x.shape[-1])] = torch.ones(x.shape[-1])
     return x + _TABLE[x.shape[-1]]
+
+
+def _logged(x: Tensor) -> Tensor:
+    _LOG.append(x * 2)
+    return x + _LOG[0]
+
+
+def _shelved(x: Tensor) -> Tensor:
+    if _SHELF.kept is None:
+        _SHELF.kept = torch.ones(x.shape[-1])
+    return x + _SHELF.kept
 
 
 def _remembered_globally(x: Tensor) -> Tensor:
@@ -156,6 +194,8 @@ LOOKS: dict[str, Callable[[Tensor], Any]] = {
     "a function cache": lambda x: x + _positions(6),
     "a bounded function cache": lambda x: x + _some_positions(6),
     "a dictionary": _remembered,
+    "a list": _logged,
+    "an object": _shelved,
     "a global variable": _remembered_globally,
 }
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import gc
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,10 +16,10 @@ _CACHE: Any = type(functools.cache(lambda: None))
 _LINKS = ("dict", "tuple", "list", "_lru_list_elem")
 
 
-def forget(tensors: Iterable[torch.Tensor]) -> None:
-    """Remove tensors from function caches, dictionaries and lists, and from global variables.
+def forget(tensors: tuple[torch.Tensor, ...]) -> None:
+    """Remove tensors from function caches, dictionaries and lists, variables and attributes.
 
-    A global variable that held one is None afterwards.
+    A global variable or an attribute that held one is None afterwards.
     """
     ids = {id(t) for t in tensors}
     for function in [o for o in gc.get_objects() if type(o) is _CACHE]:
@@ -28,12 +27,15 @@ def forget(tensors: Iterable[torch.Tensor]) -> None:
             function.cache_clear()
     for tensor in tensors:
         for owner in gc.get_referrers(tensor):
-            if type(owner) is dict:
-                for key in [k for k, v in owner.items() if v is tensor]:
-                    if "__name__" in owner:
-                        owner[key] = None
+            if type(owner) is list:
+                owner[:] = [one for one in owner if one is not tensor]
+            names = owner if type(owner) is dict else getattr(owner, "__dict__", None)
+            if type(names) is dict:
+                for key in [k for k, v in names.items() if v is tensor]:
+                    if names is owner and "__name__" not in names:
+                        del names[key]
                     else:
-                        del owner[key]
+                        names[key] = None
 
 
 def _holds(function: Any, ids: set[int]) -> bool:

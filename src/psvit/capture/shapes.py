@@ -5,7 +5,8 @@ What came out once is kept: layers repeat each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -86,6 +87,26 @@ class ShapesOnly(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._stand_ins[id(tensor)] = found
             self._originals[id(found)] = tensor
         return found
+
+
+@contextmanager
+def plain_checks() -> Iterator[None]:
+    """Let ``torch._check(True)`` pass by itself, until the block is left.
+
+    Custom operations check their arguments by it, those of neurons too, and it imports a
+    symbolic algebra to ask whether True is true: that takes longer than the recording.
+    """
+    original = torch._check_with
+
+    def check(error_type: Any, condition: Any, message: Any) -> None:
+        if condition is not True:
+            original(error_type, condition, message)
+
+    torch._check_with = check  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch._check_with = original
 
 
 class _Kind(NamedTuple):

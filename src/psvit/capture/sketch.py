@@ -37,7 +37,7 @@ from psvit.capture.patches import recording
 from psvit.capture.recorder import Recorder, drop_unused_sizes
 from psvit.capture.settling import EMPTY, makeup, restored
 from psvit.capture.shape_rules import META
-from psvit.capture.shapes import ShapesOnly
+from psvit.capture.shapes import ShapesOnly, plain_checks
 from psvit.records import Mode
 
 _LOOKS_AT_MEMORY = frozenset(
@@ -58,13 +58,14 @@ class _Held:
     """What the recordings of one model have in common.
 
     ``shared``: the ids of the tensors that the model holds. ``known``: see ``ShapesOnly``.
-    ``einops``: see ``find_einops``. ``out``: all that operations made.
+    ``einops``: see ``find_einops``; None if it may yet be imported. ``out``: whatever operations
+    made.
     """
 
     shared: frozenset[int]
     constants: dict[int, torch.Tensor] = field(default_factory=dict)
     known: dict[Any, Any] = field(default_factory=dict)
-    einops: list[Holder] = field(default_factory=find_einops)
+    einops: list[Holder] | None = field(default_factory=lambda: find_einops() or None)
     out: list[TensorWeakRef] = field(default_factory=list)
 
     def leaks(self, *trees: nn.Module) -> bool:
@@ -76,9 +77,10 @@ class _Held:
         forget(left)
         return bool(left)
 
-    def _left(self, trees: Sequence[nn.Module]) -> list[torch.Tensor]:
+    def _left(self, trees: Sequence[nn.Module]) -> tuple[torch.Tensor, ...]:
         inside = {id(t) for tree in trees for t in held_tensors(tree)}
-        return [t for t in (one() for one in self.out) if t is not None and id(t) not in inside]
+        alive = (one() for one in self.out)
+        return tuple(t for t in alive if t is not None and id(t) not in inside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +190,7 @@ def _record(
     recorder = SketchRecorder(tree, held)
     shapes = [torch.empty_like(x, device=META) for x in inputs]
     with (
+        plain_checks(),
         restored(tree, tensors=False, attributes=not settle),
         ShapesOnly(recorder.saw, held.known, held.out),
     ):
