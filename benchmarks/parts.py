@@ -83,7 +83,8 @@ PARTS = (
         "speed, small models",
         "speed",
         f"{_SMALL} --batches 1 32 {_PRUNED} --masked --profile",
-        f"--models spikformer-digits --batches 8 {_PRUNED} --profile --quick",
+        f"--models spikformer-digits --batches 8 {_PRUNED} --profile --quick "
+        "--runtimes eager faster",
         "0",
     ),
     _part(
