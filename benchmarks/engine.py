@@ -211,7 +211,8 @@ def _apart(
         return {"outcome": f"not done after {limit_s:.0f} s"}
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
-        return {"outcome": f"process ended with {done.returncode}: {done.stderr.strip()[-200:]}"}
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        return {"outcome": f"process ended with {done.returncode}: {said[:200]}"}
     row: dict[str, Any] = json.loads(lines[-1])
     return row
 

@@ -168,16 +168,17 @@ def page(title: str, run: Run, parts: Sequence[Part], done: Sequence[dict[str, A
     """The index, as Markdown."""
     about = run.about
     versions = ", ".join(f"{name} {text}" for name, text in about["versions"].items())
+    left_out = sum(one["ended"].startswith(LEFT_OUT) for one in done)
     lines = [
-        f"# {title.replace('-', ' ', 1).capitalize()}",
+        f"# {title.replace('-', ' ', 1 + run.quick).capitalize()}",
         "",
         f"`{about['command']}` on {about['device']}, {about['cores']} cores, "
         f"{about['memory_gb']:.0f} GB of memory, {about['system']}; commit {about['commit']}.",
         "",
         f"Versions: {versions}.",
         "",
-        f"{len(done)} of {len(parts)} parts have been run. Folders: `data` and `clones` are those "
-        "given, `results` is this one.",
+        f"{len(done) - left_out} of {len(parts)} parts have been run, {left_out} left out. "
+        "Folders: `data` and `clones` are those given, `results` is this one.",
         "",
         "| what | command | seeds | date | minutes | ended | results |",
         "|---|---|---|---|---|---|---|",

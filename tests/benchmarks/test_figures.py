@@ -54,6 +54,7 @@ def test_what_fails_stops_no_other_and_what_ended_well_is_not_run_again(tmp_path
     assert "[one.md](one.md)" in text
     assert "no such thing \\| here" in text
     assert "a machine, 2 cores" in text
+    assert "4 of 5 parts have been run, 1 left out" in text
     assert str(tmp_path) not in text
     mended = [part("fails") if one.name == "fails" else one for one in parts if one is not silent]
     assert collect([*mended, part("silent")], run, chosen=[], again=False)
