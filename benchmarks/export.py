@@ -8,7 +8,7 @@ accuracy is of. Parts in NIR have many more values than logits: they are compare
 Untrained models, and those of public repositories as their authors wrote them, get statistics and
 thresholds at which they fire, and 100 random images. Every file also runs one image and seven at a
 time. Writes benchmarks/results/export-<date>.md and .json; with --only or --files, what the others
-gave on the same day stays. About an hour on two cores; what was pruned is kept in --work.
+gave on the same day stays. Hours on two cores; what was pruned is kept in --work.
 `--clones` is the folder of `python -m benchmarks.repositories`.
 """
 

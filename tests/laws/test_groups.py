@@ -6,7 +6,10 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import psvit
 from psvit.records import Dim, Group
 from tests.laws.support import ready
 from tests.zoo import ZOO
@@ -88,3 +91,27 @@ def test_an_unknown_operation_is_reported(name: str) -> None:
     it = ready(name)
     for operation in it.case.unknown:
         assert any(operation in line for line in it.groups.unknown), it.groups.unknown
+
+
+class Bounded(nn.Module):
+    """q @ k of spikes above a threshold that the forward keeps within bounds, in place."""
+
+    def __init__(self, highest: float | None) -> None:
+        super().__init__()
+        self.q, self.k = nn.Linear(8, 12), nn.Linear(8, 12)
+        self.register_buffer("threshold", torch.tensor(0.2))
+        self.highest = highest
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.highest is not None:
+            self.threshold.view(1).clamp_(max=self.highest)
+        q, k = ((fc(x) - self.threshold > 0).to(x.dtype) for fc in (self.q, self.k))
+        return q @ k.mT
+
+
+@pytest.mark.parametrize(("highest", "prunable"), [(None, True), (-0.1, False)])
+def test_a_value_that_the_forward_writes_is_not_known(
+    highest: float | None, prunable: bool
+) -> None:
+    graph = psvit.capture(Bounded(highest), torch.rand(2, 5, 8))
+    assert bool(psvit.find_groups(graph).prunable) == prunable

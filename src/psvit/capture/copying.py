@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from psvit.capture.settling import EMPTY
 from psvit.errors import CaptureError
 from psvit.neurons import reset_state
-
-_EMPTY = (nn.UninitializedParameter, nn.UninitializedBuffer)
 
 
 def private_copy(model: nn.Module, but: Container[str] = ()) -> nn.Module:
@@ -32,11 +31,11 @@ def private_copy(model: nn.Module, but: Container[str] = ()) -> nn.Module:
     }
     homes: dict[int, torch.Tensor] = {}
     for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.is_leaf and not isinstance(tensor, _EMPTY) and tensor.numel():
+        if tensor.is_leaf and not isinstance(tensor, EMPTY) and tensor.numel():
             copy.deepcopy(tensor, memo)
             homes.setdefault(tensor.untyped_storage().data_ptr(), tensor)
     for tensor in held_tensors(model):
-        if id(tensor) not in memo and not isinstance(tensor, _EMPTY) and tensor.numel():
+        if id(tensor) not in memo and not isinstance(tensor, EMPTY) and tensor.numel():
             home = homes.get(tensor.untyped_storage().data_ptr())
             view = None if home is None else _same_view(tensor, home, memo[id(home)])
             if view is not None:

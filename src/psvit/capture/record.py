@@ -1,4 +1,4 @@
-"""capture(model, example) -> Graph: run the model once and write down what it computes."""
+"""capture(model, example) -> Graph: write down what a model computes."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ def capture(
     *,
     check: bool = True,
 ) -> Graph:
-    """Record the eval and the train forward of ``model`` on real tensors.
+    """Record the eval and the train forward of ``model``.
+
+    On shapes alone where that shows everything (see ``psvit.capture.sketch``), else on real
+    tensors, while it runs.
 
     ``example_inputs``: one tensor or several, e.g. images ``[B, C, H, W]`` or frames
     ``[T, B, C, H, W]``; B >= 2 tells a batch axis from one that merely has size 1.
-    ``check``: also compare the recording with the model on other data at another batch size,
-    and report sizes that are baked in (``Graph.fixed``).
+    ``check``: also see whether the recording holds at another batch size and T, and report sizes
+    that are baked in (``Graph.fixed``).
 
     The model is not touched: psvit works on a copy, and restores the random state.
     Raises ModelError if the forward fails on the example, CaptureError if it cannot be recorded.

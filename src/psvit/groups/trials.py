@@ -17,6 +17,11 @@ _COMPARISONS = {"gt", "ge", "lt", "le", "eq", "ne", "isnan", "isinf"}
 _DRAWS = {"bernoulli_", "normal", "empty"}
 _FILLED = {"zeros": 0.0, "empty": 0.0, "ones": 1.0}
 _WRITES = {"iadd", "isub", "imul", "itruediv", "ipow", "setitem"}
+_VIEWS = {
+    "getattr", "getitem", "detach", "view", "view_as", "reshape", "flatten", "unflatten", "squeeze",
+    "unsqueeze", "expand", "expand_as", "broadcast_to", "permute", "transpose", "t", "select",
+    "narrow", "unbind", "chunk", "split", "contiguous", "to", "type_as", "alias",
+}  # fmt: skip
 _COMBINATIONS = 64
 
 
@@ -144,7 +149,11 @@ def _few(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 def _is_written(node: fx.Node) -> bool:
+    """Whether the forward writes into a tensor, or into a view of it (``v.view(1).clamp_(0)``)."""
     return any(
-        u.op != "call_module" and (operation(u).endswith("_") or operation(u) in _WRITES)
+        operation(u).endswith("_")
+        or operation(u) in _WRITES
+        or (operation(u) in _VIEWS and _is_written(u))
         for u in node.users
+        if u.op != "call_module"
     )
