@@ -18,6 +18,7 @@ from psvit.cost.latency import fit_line, list_nodes, make_latency
 from psvit.errors import BudgetError, OptionError
 from psvit.groups import make_plan
 from psvit.latency import check_latency, describe_machine, read_table, table_path, with_latency
+from psvit.places import cache_folder
 
 
 class Wide(nn.Module):
@@ -150,7 +151,7 @@ def test_it_is_measured_once_and_then_read(case, monkeypatch: pytest.MonkeyPatch
         assert now == pytest.approx(pace * then)
     assert first.latency.pace == 1
     assert first.measure(half).latency_ms > 0
-    names = [p.name for p in (latency_file.cache_folder() / "latency").iterdir()]
+    names = [p.name for p in (cache_folder() / "latency").iterdir()]
     assert [name.endswith(".json") for name in names] == [True]  # nothing half-written
 
 

@@ -6,10 +6,10 @@ The fastest of several runs counts: what a busy machine adds comes and goes, and
 Kernels are made for round widths, and an odd one can take longer than a round one above it. So
 such widths are tried as a plan may have: aligned ones where plans are aligned, else odd ones.
 
-The table lies in the user's cache folder (``$PSVIT_CACHE``, ``$XDG_CACHE_HOME/psvit`` or
-``~/.cache/psvit``), under a name that its machine, versions, threads, dtype, batch and layers
-decide: a table of another machine is never taken for this one's. Clocks and neighbours change, too:
-a table that was measured before is taken at the pace at which the dense model runs now.
+The table lies in the user's cache folder (``psvit.places``), under a name that its machine,
+versions, threads, dtype, batch and layers decide: a table of another machine is never taken for
+this one's. Clocks and neighbours change, too: a table that was measured before is taken at the pace
+at which the dense model runs now.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from psvit.cost import Latency, LatencyTable, Meter, TimedNode, list_nodes, make
 from psvit.errors import OutputError, PlanError
 from psvit.evaluate import compare_latency
 from psvit.groups import make_plan
+from psvit.places import cache_folder
 from psvit.records import Figures, Graph, Groups, InputSpec, IntArray, Removal
 from psvit.rewrite import resized
 from psvit.sensitivity.files import write_whole
@@ -129,14 +130,6 @@ def describe_machine(device: torch.device, graph: Graph) -> dict[str, Any]:
         "psvit": version("psvit"),
         "system": f"{platform.system()} {platform.machine()}",
     }
-
-
-def cache_folder() -> Path:
-    """Where tables lie."""
-    if own := os.environ.get("PSVIT_CACHE"):
-        return Path(own)
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "psvit"
 
 
 def table_path(

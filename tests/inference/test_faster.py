@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import psvit
 from psvit.errors import ModelError
 from psvit.inference import faster, fold_batchnorm
+from psvit.inference.layout import Pointwise
 from psvit.inference.neuron import FusedNeuron
 from psvit.models import build
 from psvit.neurons import reset_state
@@ -165,11 +166,12 @@ def test_convolutions_lie_channels_last_where_the_forward_can_do_with_it() -> No
     fast = psvit.faster(model, images[:2])
     seen = []
     for layer_ in fast.modules():
-        if isinstance(layer_, nn.Conv2d) and layer_.in_channels > 1:
-            layer_.register_forward_hook(lambda m, a, out: seen.append(out))
+        if isinstance(layer_, nn.Conv2d | Pointwise):
+            layer_.register_forward_hook(lambda m, a, out: seen.append((type(m), out)))
     output(fast, images)
-    assert len(seen) > 5
-    assert all(out.movedim(-3, -1).is_contiguous() for out in seen)
+    assert sum(kind is Pointwise for kind, _ in seen) > 5
+    assert len({kind for kind, _ in seen}) == 2
+    assert all(out.movedim(-3, -1).is_contiguous() for _, out in seen)
     viewed, x = Viewed().eval(), torch.rand(3, 3, 8, 8)
     fast = psvit.faster(viewed, x[:2])
     torch.testing.assert_close(fast(x), viewed(x))

@@ -16,6 +16,7 @@ from psvit.inference.neuron import (
     dynamics_of,
     spikes_in_place,
     spikes_in_steps,
+    spikes_on_cpu,
 )
 
 KINDS = st.sampled_from(["if", "lif", "lif, input not decayed", "old if", "old lif"])
@@ -53,10 +54,8 @@ def test_spikes_are_those_of_the_stock_neuron(
     x = torch.where(torch.rand(shape, generator=generator) < 0.2, threshold, x)  # on the edge
     with torch.no_grad():
         expected = node(x)
-    for compute in (spikes_in_steps, spikes_in_place, FusedNeuron(dynamics)):
-        spikes = (
-            compute(x, dynamics) if compute in (spikes_in_steps, spikes_in_place) else compute(x)
-        )
+    for compute in (spikes_in_steps, spikes_in_place, spikes_on_cpu):
+        spikes = compute(x, dynamics)
         assert spikes.dtype == dtype
         assert torch.equal(spikes, expected)
 

@@ -17,6 +17,7 @@ from psvit.capture import capture
 from psvit.capture.copying import private_copy
 from psvit.capture.program import Program, inputs_of, prepare_program, walk
 from psvit.inference import fastest, for_inference
+from psvit.inference.layout import Pointwise
 from psvit.records import InputSpec
 
 KINDS = ("convolutions and linear layers", "neurons", "norms", "products", "pooling", "the rest")
@@ -64,9 +65,8 @@ def time_by_kind(
 def _program(model: nn.Module, spec: InputSpec, simplified: bool, device: torch.device) -> Program:
     example = spec.zeros(2).to(device)
     graph = capture(private_copy(model).to(device), example, check=False)
-    if simplified:
-        fastest(for_inference(graph), example)  # lays out the layers of the graph
-    return prepare_program(graph.module.eval(), graph.forwards["eval"], (example,))
+    run = fastest(for_inference(graph), example) if simplified else graph.module.eval()
+    return prepare_program(run, graph.forwards["eval"], (example,))
 
 
 def _run(program: Program, x: torch.Tensor, device: torch.device, clock: str) -> list[float]:
@@ -85,7 +85,7 @@ def _kind(program: Program, node: fx.Node) -> str:
         return "products" if name in _PRODUCTS else "the rest"
     if hasattr(module, "v_threshold"):
         return "neurons"
-    if isinstance(module, _ConvNd | nn.Linear):
+    if isinstance(module, _ConvNd | Pointwise | nn.Linear):
         return "convolutions and linear layers"
     if isinstance(module, _BatchNorm | nn.LayerNorm | nn.GroupNorm):
         return "norms"
