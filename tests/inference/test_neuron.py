@@ -12,7 +12,6 @@ from torch import nn
 from psvit.compat import neurons as old
 from psvit.inference import neuron as fused
 from psvit.inference.neuron import (
-    FusedNeuron,
     dynamics_of,
     spikes_in_place,
     spikes_in_steps,

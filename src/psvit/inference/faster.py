@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from psvit.capture import RecordedModel, capture
+from psvit.capture.program import Program
 from psvit.inference.fold import fold
 from psvit.inference.layout import channels_last
 from psvit.inference.neuron import FusedNeuron, dynamics_of
@@ -80,17 +83,33 @@ def recorded(graph: Graph) -> nn.Module:
     return RecordedModel(graph.module, graph.forwards).eval()
 
 
-def _fuse_neurons(graph: Graph) -> int:
+def _fuse_neurons(graph: Graph) -> None:
     """Put a FusedNeuron in the place of each plain neuron that is called once."""
-    calls: dict[int, list[str]] = {}
-    for node in graph.forwards["eval"].nodes:
-        if node.op == "call_module":
-            module = graph.module.get_submodule(str(node.target))
-            calls.setdefault(id(module), []).append(str(node.target))
-    count = 0
-    for names in calls.values():
-        dynamics = dynamics_of(graph.module.get_submodule(names[0]))
-        if dynamics is not None and len(names) == 1 and names[0]:
-            graph.module.set_submodule(names[0], FusedNeuron(dynamics).eval())
-            count += 1
-    return count
+    forward = graph.forwards["eval"]
+    called = {n: graph.module.get_submodule(str(n.target)) for n in forward.nodes if _calls(n)}
+    for node, neuron in _fused(called).items():
+        if node.target:
+            graph.module.set_submodule(str(node.target), neuron)
+
+
+def with_fused_neurons(program: Program) -> Program:
+    """A program that computes its plain neurons as ``faster`` does: the same bits in eval mode.
+
+    Its modules' own are as they were. Other changes of ``faster`` would round elsewhere.
+    """
+    return replace(program, modules={**program.modules, **_fused(program.modules)})
+
+
+def _calls(node: fx.Node) -> bool:
+    return node.op == "call_module"
+
+
+def _fused(called: Mapping[fx.Node, nn.Module]) -> dict[fx.Node, FusedNeuron]:
+    """What may stand in the place of the module that a node calls."""
+    times = Counter(map(id, called.values()))
+    found = {}
+    for node, module in called.items():
+        dynamics = dynamics_of(module) if times[id(module)] == 1 else None
+        if dynamics is not None:
+            found[node] = FusedNeuron(dynamics).eval()
+    return found

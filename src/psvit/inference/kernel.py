@@ -28,7 +28,15 @@ from torch import Tensor
 from psvit.places import cache_folder
 
 SOURCE = Path(__file__).with_name("neuron.c")
-FLAGS = ("-O3", "-std=c11", "-ffp-contract=off", "-fno-trapping-math", "-shared", "-fPIC", "-fopenmp")
+FLAGS = (
+    "-O3",
+    "-std=c11",
+    "-ffp-contract=off",
+    "-fno-trapping-math",
+    "-shared",
+    "-fPIC",
+    "-fopenmp",
+)
 IF, DECAYED, NOT_DECAYED = range(3)
 """What a neuron's charge is, as in ``neuron.c``."""
 ALONE = 1 << 12

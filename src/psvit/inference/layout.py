@@ -37,7 +37,8 @@ class Pointwise(nn.Module):
         convolve = functional.conv1d if self.axes == 1 else functional.conv2d
         if channels < 2:
             return convolve(x, self.weight, self.bias)
-        return convolve(x.flatten(0, 1), self.weight, self.bias).unflatten(0, x.shape[:2])
+        y = convolve(x.flatten(0, 1), self.weight, self.bias)
+        return y.view(*x.shape[:2], *y.shape[1:])
 
 
 def channels_last(model: nn.Module, inputs: Sequence[Tensor]) -> nn.Module:
@@ -61,7 +62,7 @@ def _lay(layers: Sequence[nn.Conv2d], layout: torch.memory_format) -> None:
 
 
 def _pointwise(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Conv1d | nn.Conv2d]]:
-    """The convolutions of one pixel, of PyTorch's or SpikingJelly's own classes, and their places."""
+    """Where convolutions of one pixel, of PyTorch's or SpikingJelly's own classes, are."""
     for parent in model.modules():
         for name, layer in parent._modules.items():
             if isinstance(layer, nn.Conv1d | nn.Conv2d) and _is_pointwise(layer):

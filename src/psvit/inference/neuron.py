@@ -149,7 +149,7 @@ def _in_single(x: Tensor) -> Tensor:
 
 
 def spikes_on_cpu(x: Tensor, dynamics: Dynamics) -> Tensor:
-    """As ``spikes_in_steps``, in the memory layout of ``x``, without a gradient: the fastest way."""
+    """As ``spikes_in_steps``, laid out as ``x``, without a gradient: the fastest way."""
     d = dynamics
     charge = IF if d.tau is None else DECAYED if d.decay_input else NOT_DECAYED
     found = steps_in_c(
