@@ -244,8 +244,8 @@ def table(name: str, found: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     yield (
-        "| file | size, kB | same first guess | images with a flip | largest difference of the "
-        "others | at batch 1 / 7 | accuracy (model) | ms an image: alone | of 32 |"
+        "| file | size, kB | same first guess | images that differ: flips | largest difference of "
+        "the others | at batch 1 / 7 | accuracy (model) | ms an image: alone | of 32 |"
     )
     yield "|---|---|---|---|---|---|---|---|---|"
     for kind in (kind for kind in FILES if kind in found["files"]):
@@ -280,6 +280,8 @@ def row_text(kind: str, row: dict[str, Any]) -> str:
         right = f"{other:.2%} ({own:.2%}) of {row['labelled']}"
     gaps = " / ".join(f"{gap:.1e}" for gap in row["batches"]["largest"])
     flips, largest = str(row["differing"]), row["largest"]
+    if row["differing"]:
+        flips += f": {row['flipped']} of {row['followed']} looked into"
     if FILES[kind][1] != "float32":
         flips, largest = "", max(largest, row["largest_differing"])
     return (
@@ -306,8 +308,10 @@ def write(options: argparse.Namespace, results: dict[str, Any]) -> None:
         "",
         f"`python -m benchmarks.export --data 'parquet:cifar10-*.parquet'` on {device_name(cpu)}, "
         f"{os.cpu_count()} cores, {torch.get_num_threads()} thread(s), torch {torch.__version__}, "
-        f"T = 4. An image has a flip if a logit differs by more than 1e-4; at batch 1 / 7: the "
-        "largest difference of seven images' logits from the model's, fed one by one and together.",
+        "T = 4. An image differs if a logit does by more than 1e-4. Up to 16 such images are "
+        "looked into: in how many the first layer whose spikes differ has the same inputs, so that "
+        "a spike flipped at its threshold. At batch 1 / 7: the largest difference of seven images' "
+        "logits from the model's, fed one by one and together.",
         "",
         *itertools.chain(*(table(name, found) for name, found in results.items())),
     ]

@@ -8,10 +8,11 @@
 in the Hugging Face image schema, --clones that of `python -m benchmarks.repositories`; parts that
 need what is not given are left out, and said to be. Each part is a process of its own that writes
 its tables to --out (benchmarks/results; with --quick benchmarks/quick, which git ignores).
-figures-<date>.md and .json there say for each what ran with which seeds, how long it took, how it
-ended and what it wrote, on which machine with which versions. A run that was cut short goes on
-where it was, also on another day, as long as machine, versions and commit are the same: a part that
-has ended well is run again only by --again. A part that fails stops no other; the exit code is 1.
+figures-<date>.md and .json there say for each what ran with which seeds at which commit, how long
+it took, how it ended and what it wrote, on which machine with which versions. A run that was cut
+short goes on where it was, also on another day, as long as machine and versions are the same: a
+part that has ended well at this commit is run again only by --again. With --only, what others gave
+at another commit stays. A part that fails stops no other; the exit code is 1.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Run:
     quick: bool
     places: Mapping[str, Path]
     about: Mapping[str, Any]
+    commit: str
 
     @property
     def prefix(self) -> str:
@@ -65,7 +67,8 @@ def collect(parts: Sequence[Part], run: Run, *, chosen: Sequence[str], again: bo
     for part in parts:
         if chosen and not any(word in part.name for word in chosen):
             continue
-        if results.get(part.name, {}).get("ended") == WELL and not again:
+        known = results.get(part.name, {})
+        if (known.get("ended"), known.get("commit")) == (WELL, run.commit) and not again:
             print(f"== {part.name}: done before", file=sys.stderr, flush=True)
             continue
         print(f"== {part.name}", file=sys.stderr, flush=True)
@@ -91,6 +94,7 @@ def run_part(part: Part, run: Run) -> dict[str, Any]:
     """What became of a part: its record."""
     words = part.words(run.quick)
     record = {"name": part.name, "seeds": part.seeds, "date": str(date.today())}
+    record |= {"commit": run.commit}
     record |= {"command": shlex.join(["python", *words]), "seconds": 0.0, "wrote": []}
     missing = part.missing(run.places, run.quick)
     if missing:
@@ -173,22 +177,22 @@ def page(title: str, run: Run, parts: Sequence[Part], done: Sequence[dict[str, A
         f"# {title.replace('-', ' ', 1 + run.quick).capitalize()}",
         "",
         f"`{about['command']}` on {about['device']}, {about['cores']} cores, "
-        f"{about['memory_gb']:.0f} GB of memory, {about['system']}; commit {about['commit']}.",
+        f"{about['memory_gb']:.0f} GB of memory, {about['system']}.",
         "",
         f"Versions: {versions}.",
         "",
         f"{len(done) - left_out} of {len(parts)} parts have been run, {left_out} left out. "
         "Folders: `data` and `clones` are those given, `results` is this one.",
         "",
-        "| what | command | seeds | date | minutes | ended | results |",
-        "|---|---|---|---|---|---|---|",
+        "| what | command | seeds | date | commit | minutes | ended | results |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for one in done:
         links = ", ".join(f"[{name}]({name})" for name in one["wrote"])
         ending = one["ended"].replace("|", "\\|")
         lines.append(
             f"| {one['name']} | `{one['command']}` | {one['seeds']} | {one['date']} "
-            f"| {one['seconds'] / 60:.1f} | {ending} | {links or '-'} |"
+            f"| {one['commit']} | {one['seconds'] / 60:.1f} | {ending} | {links or '-'} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -212,7 +216,6 @@ def machine(quick: bool) -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "system": f"{platform.system()} {platform.machine()}",
         "threads": os.environ.get("OMP_NUM_THREADS", "as many as cores, where a part sets none"),
-        "commit": commit(),
         "versions": found,
     }
 
@@ -250,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"--{name} {path} is not a folder: give one, or leave --{name} out")
     out = (options.out or ROOT / "benchmarks" / ("quick" if options.quick else "results")).resolve()
     out.mkdir(parents=True, exist_ok=True)
-    run = Run(out, options.quick, places, machine(options.quick))
+    run = Run(out, options.quick, places, machine(options.quick), commit())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     fine = collect(PARTS, run, chosen=options.only, again=options.again)
     print(max(out.glob(f"{run.prefix}2*.md"), key=lambda path: path.stat().st_mtime_ns).read_text())

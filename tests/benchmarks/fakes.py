@@ -11,7 +11,7 @@ from benchmarks.parts import Part
 
 ABOUT = {
     "command": "python -m tests", "device": "a machine", "cores": 2, "memory_gb": 1,
-    "system": "Linux", "commit": "abc", "versions": {"torch": "2"}, "threads": "1",
+    "system": "Linux", "versions": {"torch": "2"}, "threads": "1",
 }  # fmt: skip
 
 COUNT = (
@@ -32,7 +32,7 @@ def main() -> None:
     out = Path(sys.argv[1])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parts = [part("one"), part("two", 60.0 if sys.argv[2] == "sleep" else 0.0), part("three")]
-    fine = collect(parts, Run(out, False, {}, ABOUT), chosen=[], again=False)
+    fine = collect(parts, Run(out, False, {}, ABOUT, "abc"), chosen=[], again=False)
     raise SystemExit(int(not fine))
 
 

@@ -39,7 +39,7 @@ def test_what_fails_stops_no_other_and_what_ended_well_is_not_run_again(tmp_path
     fails = python("fails", "raise SystemExit('no such thing | here')")
     silent = python("silent", "pass")
     parts = [part("one"), fails, silent, Part("data", "-c 0 data/x.bin", "-c 0", "0"), part("two")]
-    run = Run(tmp_path, False, {}, ABOUT)
+    run = Run(tmp_path, False, {}, ABOUT, "abc")
     assert not collect(parts, run, chosen=[], again=False)
     found = read(tmp_path)
     assert {name: one["ended"] for name, one in found.items()} == {
@@ -87,7 +87,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, with_what: signal.Signals) -> None
 def test_a_run_of_yesterday_goes_on_and_one_of_other_versions_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, parts = Run(tmp_path, False, {}, ABOUT), [part("one"), part("two")]
+    run, parts = Run(tmp_path, False, {}, ABOUT, "abc"), [part("one"), part("two")]
     collect(parts, run, chosen=["one"], again=False)
     for path in list(tmp_path.glob("figures-*")):
         path.rename(tmp_path / f"figures-2020-01-01{path.suffix}")
@@ -96,9 +96,22 @@ def test_a_run_of_yesterday_goes_on_and_one_of_other_versions_does_not(
     assert list(read(tmp_path)) == ["one", "two"]
     assert collect(parts, run, chosen=[], again=False)  # a new day, nothing left of the old one
     assert begun(tmp_path) == ["one", "two"] * 2
-    other = Run(tmp_path, False, {}, {**ABOUT, "versions": {"torch": "3"}})
+    other = Run(tmp_path, False, {}, {**ABOUT, "versions": {"torch": "3"}}, "abc")
     assert collect(parts, other, chosen=[], again=False)
     assert begun(tmp_path) == ["one", "two"] * 3
+
+
+def test_what_ended_well_at_another_commit_stays_until_it_is_run_again(tmp_path: Path) -> None:
+    parts = [part("one"), part("two")]
+    for commit, chosen in (("abc", []), ("def", ["two"]), ("def", [])):
+        assert collect(parts, Run(tmp_path, False, {}, ABOUT, commit), chosen=chosen, again=False)
+        found = read(tmp_path)
+        assert {name: one["commit"] for name, one in found.items()} == {
+            "one": "abc" if chosen or commit == "abc" else "def",
+            "two": commit,
+        }
+    assert begun(tmp_path) == ["one", "two", "two", "one"]
+    assert "| abc |" not in (tmp_path / f"figures-{date.today()}.md").read_text()
 
 
 def test_every_part_is_there_and_has_a_name_of_its_own() -> None:

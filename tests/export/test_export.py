@@ -21,7 +21,8 @@ from psvit.errors import (
 )
 from psvit.export import Export, open_export
 from psvit.export.compare import compare
-from psvit.export.lower import lower
+from psvit.export.lower import simplified, trace
+from psvit.inference import recorded
 from psvit.neurons import reset_state
 
 T = 2
@@ -84,7 +85,7 @@ def pt2_file(folder: Path) -> Export:
 
 
 def test_the_program_is_the_model_bit_for_bit_at_any_batch_size() -> None:
-    program = lower(model(), images(2)).module()
+    program = trace(recorded(simplified(model(), images(2))), images(2)).module()
     for count in (1, 2, 7):
         x = images(count)
         expected = logits(model(), x)
@@ -167,7 +168,7 @@ def test_a_flipped_spike_is_counted_not_hidden() -> None:
         out[1] += 5e-5
         return out
 
-    found = compare(made, other, [images(4)], n=4)
+    found, _ = compare(made, other, [images(4)], n=4)
     assert (found.n, found.differing) == (4, 1)
     assert found.largest == pytest.approx(5e-5, rel=0.1)
     assert found.largest_differing == pytest.approx(0.5, rel=0.01)
@@ -243,7 +244,7 @@ class RoundTrip(nn.Module):
 def test_views_that_lead_back_do_not_fix_the_batch_size() -> None:
     torch.manual_seed(0)
     made = RoundTrip().eval()
-    program = lower(made, images(2))
+    program = trace(recorded(simplified(made, images(2))), images(2))
     for count in (1, 2, 7):
         expected = logits(made, images(count))
         assert expected.std() > 0.01

@@ -38,7 +38,7 @@ from psvit.cli.options import (
     Std,
 )
 from psvit.errors import DataError, OptionError
-from psvit.export import NAMES, WEIGHTS, Export, check_choice, check_file, json_path
+from psvit.export import NAMES, WEIGHTS, Comparison, Export, check_choice, check_file, json_path
 from psvit.export import export as write_export
 from psvit.models import MODELS
 from psvit.models.load import LoadedModel
@@ -139,13 +139,13 @@ def lines(made: Export) -> Iterator[str]:
         yield f"size        {1 - made.bytes / whole:.1%} less than with float32 weights"
     yield f"same top-1  {found.same_top1} of {plural(found.n, 'image')}"
     if made.weights == "float32":
-        flipped = (
+        differing = (
             f"{found.differing} of {found.n} differ by more than {found.tolerance:g}, by "
-            f"{found.largest_differing:.2g} at most: a spike flipped; "
+            f"{found.largest_differing:.2g} at most{_why_differing(found)}; the others "
             if found.differing
             else ""
         )
-        yield f"logits      {flipped}{'the others ' if flipped else ''}within {found.largest:.1e}"
+        yield f"logits      {differing}within {found.largest:.1e}"
     else:
         yield f"logits      differ by {max(found.largest, found.largest_differing):.2g} at most"
     if found.labelled:
@@ -154,6 +154,18 @@ def lines(made: Export) -> Iterator[str]:
             f"{found.correct_model / found.labelled:.2%}, on the {found.labelled} test "
             "images of them"
         )
+
+
+def _why_differing(found: Comparison) -> str:
+    """What was found out about images whose logits differ: see ``psvit.export.flips``."""
+    if not found.followed:
+        return ""
+    looked = "" if found.followed == found.differing else f" of the {found.followed} looked into"
+    flip = "a spike flipped at its threshold"
+    if found.flipped == found.followed:
+        return f": in all{looked} {flip}"
+    other = found.followed - found.flipped
+    return f": in {found.flipped}{looked} {flip}, IN {other} SOMETHING ELSE IS DIFFERENT"
 
 
 def _part_lines(made: Export) -> Iterator[str]:

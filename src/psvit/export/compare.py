@@ -13,13 +13,21 @@ from psvit.evaluate.accuracy import logits_of
 from psvit.export.records import TOLERANCE, Comparison, Forward
 from psvit.neurons import reset_state
 
+MOST = 16
+"""Images with other logits that are kept."""
 
-def compare(model: nn.Module, forward: Forward, batches: Iterable[Any], n: int) -> Comparison:
-    """``batches``: images, or ``(images, labels)``; the first ``n`` images are looked at.
+
+def compare(
+    model: nn.Module, forward: Forward, batches: Iterable[Any], n: int
+) -> tuple[Comparison, torch.Tensor]:
+    """How they compare, and the first images, at most MOST, whose logits differ: ``[*, C, H, W]``.
+
+    ``batches``: images, or ``(images, labels)``; the first ``n`` images are looked at.
 
     The model runs in eval mode on the CPU, and is left as it was. Raises DataError without images.
     """
     found: list[torch.Tensor] = []
+    kept: list[torch.Tensor] = []
     modes = {module: module.training for module in model.modules()}
     try:
         model.eval()
@@ -27,6 +35,7 @@ def compare(model: nn.Module, forward: Forward, batches: Iterable[Any], n: int) 
             for images, labels in first_images(batches, n):
                 reset_state(model)
                 found.append(_outcome(logits_of(model, images), forward(images), labels))
+                kept.append(images[~(found[-1][:, 1] <= TOLERANCE)])  # NaN differs
     finally:
         reset_state(model)
         for module, mode in modes.items():
@@ -34,8 +43,8 @@ def compare(model: nn.Module, forward: Forward, batches: Iterable[Any], n: int) 
     if not found:
         raise DataError("the data has no images: nothing to compare the export on")
     same, gaps, labelled, model_right, file_right = torch.cat(found).unbind(1)
-    differs = ~(gaps <= TOLERANCE)  # NaN differs
-    return Comparison(
+    differs = ~(gaps <= TOLERANCE)
+    comparison = Comparison(
         n=len(gaps),
         same_top1=int(same.sum()),
         differing=int(differs.sum()),
@@ -45,6 +54,7 @@ def compare(model: nn.Module, forward: Forward, batches: Iterable[Any], n: int) 
         correct_model=int(model_right.sum()),
         correct_file=int(file_right.sum()),
     )
+    return comparison, torch.cat(kept)[:MOST]
 
 
 def first_images(

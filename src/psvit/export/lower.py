@@ -20,7 +20,7 @@ from torch.export import Dim, ExportedProgram
 
 from psvit.capture import capture
 from psvit.errors import ModelError
-from psvit.inference import drop_round_trips, for_inference, recorded
+from psvit.inference import drop_round_trips, for_inference
 from psvit.neurons import reset_state
 from psvit.records import Graph
 
@@ -50,7 +50,7 @@ class AtRest(nn.Module):
 
 
 def simplified(model: nn.Module, example: torch.Tensor) -> Graph:
-    """The recorded eval forward, norms folded, plain neurons unrolled.
+    """The recorded eval forward, norms folded, plain neurons unrolled; ``model`` is not touched.
 
     Raises ModelError if the batch size is fixed in it.
     """
@@ -66,18 +66,13 @@ def simplified(model: nn.Module, example: torch.Tensor) -> Graph:
     return simple
 
 
-def lower(model: nn.Module, example: torch.Tensor, largest: int | None = None) -> ExportedProgram:
+def trace(simple: nn.Module, example: torch.Tensor, largest: int | None = None) -> ExportedProgram:
     """A program of PyTorch's own operators, for any number of images, or for up to ``largest``.
 
-    ``example``: images ``[B, C, H, W]``, B >= 2, on the CPU. ``model`` is not touched.
-    Raises ModelError that names the layer if some part of it cannot be traced, or is an operator
-    of another library without a form in PyTorch's.
+    ``simple``: what ``simplified`` or ``psvit.faster`` gave. ``example``: images ``[B, C, H, W]``,
+    B >= 2, on the CPU. Raises ModelError that names the layer if some part of it cannot be traced,
+    or is an operator of another library without a form in PyTorch's.
     """
-    return trace(recorded(simplified(model, example)), example, largest)
-
-
-def trace(simple: nn.Module, example: torch.Tensor, largest: int | None = None) -> ExportedProgram:
-    """As ``lower``, of what ``psvit.faster`` gave."""
     module = AtRest(simple).eval()
     bound = None
     if largest is not None:

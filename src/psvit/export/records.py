@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 
 EXPORT_VERSION = 1
 TOLERANCE = 1e-4
-"""Logits that differ by more come from a spike that flipped at its threshold."""
+"""By how much logits may differ by rounding alone."""
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 """Images ``[B, ...]`` -> logits ``[B, K]``, on the CPU."""
@@ -40,7 +40,8 @@ class Comparison:
 
     ``same_top1``: images with the same first guess. ``differing``: images of which some logit
     differs by more than ``tolerance``: in a spiking network one spike that flips at its threshold
-    does that. ``largest``: the largest difference of a logit among all others.
+    does that. So it was in ``flipped`` of the first ``followed`` of them (``psvit.export.flips``).
+    ``largest``: the largest difference of a logit among all others.
     ``correct_model`` and ``correct_file``: images whose label is the first guess, of ``labelled``.
     """
 
@@ -53,6 +54,8 @@ class Comparison:
     correct_model: int = 0
     correct_file: int = 0
     tolerance: float = TOLERANCE
+    followed: int = 0
+    flipped: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""export(model, example, path) -> Export: lower, write, read back, compare, and only then keep."""
+"""export(model, example, path) -> Export: trace, write, read back, compare, and only then keep."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from torch import nn
 from psvit.errors import ModelError
 from psvit.export.compare import compare
 from psvit.export.files import check_file, json_path, write_json, written_file
+from psvit.export.flips import follow
 from psvit.export.formats import PARTS, check_choice, format_of
-from psvit.export.lower import lower
+from psvit.export.lower import simplified, trace
 from psvit.export.records import Export
 from psvit.export.run_parts import export_parts
+from psvit.inference import recorded
 
 N = 1000
 RANDOM_BATCH = 50
@@ -64,7 +66,8 @@ def export(
         return replace(made, path=path)
     chosen = format_of(format)
     say("tracing the model")
-    program = lower(model, example, chosen.largest)
+    graph = simplified(model, example)
+    program = trace(recorded(graph), example, chosen.largest)
     with written_file(path, force=force) as target:
         say(f"writing {format}")
         if weights == "int8":
@@ -72,7 +75,10 @@ def export(
         else:
             details = dict(chosen.write(program, target))
         say("comparing it with the model")
-        found = compare(model, chosen.read(target), batches, n)
+        found, others = compare(model, chosen.read(target), batches, n)
+        if weights == "float32" and len(others):
+            say("looking for the spikes that flipped")
+            found = follow(model, graph, chosen, example, others, found)
         size = sum(one.stat().st_size for one in target.parent.iterdir())
         details["settings"] = settings
         made = Export(target, format, weights, size, shape, found, details)
