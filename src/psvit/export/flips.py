@@ -115,7 +115,7 @@ def _own_calls(
 def _is_flip(own: Sequence[Call], values: torch.Tensor) -> bool:
     """Whether the inputs of the first layer whose spikes differ agree. ``values``: ``[1, *]``."""
     sizes = [tensor.numel() for call in own for tensor in call]
-    parts = iter(values.flatten().split(sizes))
+    parts = iter(torch.split(values.flatten(), sizes))
     for taken, given in own:
         other_taken, other_given = (next(parts).view(x.shape) for x in (taken, given))
         differs = ~((given - other_given).abs() <= TOLERANCE)
