@@ -13,9 +13,8 @@ from psvit.capture.program import inputs_of, prepare_program, run
 from psvit.errors import ModelError
 from psvit.inference import faster, fold_batchnorm, with_fused_neurons
 from psvit.inference.layout import Pointwise
-from psvit.inference.neuron import FusedNeuron
 from psvit.models import build
-from psvit.neurons import reset_state
+from psvit.neurons import FusedNeuron, reset_state
 from tests.zoo.wake import wake
 
 SMALL = {

@@ -26,7 +26,7 @@ from torch import Tensor, fx, nn
 from psvit.errors import CheckpointError, MissingExtra, ModelError
 from psvit.export.lower import first_line
 from psvit.export.parts import INPUT, Kind, Part, Step
-from psvit.inference import dynamics_of
+from psvit.neurons import dynamics_of
 
 try:
     import nir

@@ -11,5 +11,3 @@ from psvit.inference.moves import MOVES as MOVES
 from psvit.inference.moves import drop_round_trips as drop_round_trips
 from psvit.inference.moves import moved as moved
 from psvit.inference.moves import operation as operation
-from psvit.inference.neuron import Dynamics as Dynamics
-from psvit.inference.neuron import dynamics_of as dynamics_of

@@ -13,7 +13,7 @@ from psvit.capture import RecordedModel, capture
 from psvit.capture.program import Program
 from psvit.inference.fold import fold
 from psvit.inference.layout import channels_last
-from psvit.inference.neuron import FusedNeuron, dynamics_of
+from psvit.neurons import FusedNeuron, dynamics_of
 from psvit.records import Graph
 
 
@@ -24,7 +24,7 @@ def faster(
 
     Batch norms are folded into the layers before them (``folded``), and IF and LIF neurons of
     SpikingJelly that are plainly configured, run all T steps and are called once a forward, are
-    computed in a few passes over memory (``psvit.inference.neuron``). On a CPU images lie channels
+    computed in a few passes over memory (``psvit.neurons``). On a CPU images lie channels
     last (``psvit.inference.layout``). The spikes of a neuron are bit-equal; folding and layout
     round elsewhere, so that in float32 an input on a threshold may flip.
 

@@ -1,60 +1,27 @@
 """Multi-step IF and LIF neurons in eval mode: the same spikes in fewer passes over memory.
 
-    h[t] = v[t-1] + x[t]                                  IF
-    h[t] = v[t-1] + (x[t] - (v[t-1] - r)) / tau           LIF that also decays its input
-    h[t] = v[t-1] - (v[t-1] - r) / tau + x[t]             LIF that does not
-    s[t] = 1 if h[t] >= threshold else 0
-    v[t] = r if s[t] else h[t]                            hard reset, to r
-    v[t] = h[t] - s[t] threshold                          soft reset; then r = 0
+The operations of ``psvit.neurons.dynamics`` in SpikingJelly's order, so that sums on the threshold
+round alike; only a division by a power of two is a product here, which is the same number.
 
-(Fang et al., "SpikingJelly", Science Advances 2023, equations 1 to 4.) From rest, v[-1] = r, as
-after ``reset()``: nothing is remembered from one forward to the next. The operations come in
-SpikingJelly's order, so that sums on the threshold round alike; only a division by a power of two
-is a product here, which is the same number.
-
-On a CPU they are one function in C where that can be compiled (``psvit.inference.kernel``). Else,
+On a CPU they are one function in C where that can be compiled (``psvit.neurons.kernel``). Else,
 and in float64, the loop runs over pieces that stay in the cache, in place, four passes a time step,
 and three for the first. On other devices it is compiled to one kernel. T steps, N everything else.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from psvit.inference.kernel import DECAYED, IF, NOT_DECAYED, steps_in_c
+from psvit.neurons.dynamics import Dynamics
+from psvit.neurons.kernel import steps_in_c
 
 PIECE = 1 << 17
 """Elements of one time step that are worked on at a time, for one thread: 0.5 MB of float32."""
-
-_OLD, _NEW = "psvit.compat.neurons", "spikingjelly."
-
-
-@dataclass(frozen=True)
-class Dynamics:
-    """The constants of a layer: ``tau`` None is IF, ``reset`` None is the soft reset."""
-
-    threshold: float
-    reset: float | None
-    tau: float | None = None
-    decay_input: bool = True
-
-    rest: float = field(init=False)
-    """The potential before the first input."""
-    leak: float | None = field(init=False)
-    """``1 / tau``, if multiplying by it is exactly dividing by tau."""
-
-    def __post_init__(self) -> None:
-        exact = self.tau is not None and math.frexp(self.tau)[0] == 0.5
-        object.__setattr__(self, "rest", 0.0 if self.reset is None else self.reset)
-        object.__setattr__(self, "leak", 1.0 / self.tau if exact and self.tau else None)
 
 
 class FusedNeuron(nn.Module):
@@ -76,38 +43,6 @@ class FusedNeuron(nn.Module):
     def extra_repr(self) -> str:
         """What tells one from another."""
         return str(self.dynamics)
-
-
-def dynamics_of(module: nn.Module) -> Dynamics | None:
-    """The constants of a neuron that is computed exactly as above; None for any other.
-
-    That is SpikingJelly's own IFNode and LIFNode, and psvit's of its older releases, in
-    multi-step mode and with nothing overridden, hooked in or recorded.
-    """
-    kind: Any = type(module)
-    node: Any = module
-    name = kind.__name__.removeprefix("MultiStep")
-    old = kind.__module__ == _OLD
-    if name not in ("IFNode", "LIFNode") or not (old or kind.__module__.startswith(_NEW)):
-        return None
-    hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-    surrogate = node.surrogate_function
-    if (
-        hooked
-        or node.step_mode != "m"
-        or node.store_v_seq
-        or not type(surrogate).__module__.startswith((_NEW, "psvit.compat."))
-        or not getattr(surrogate, "spiking", True)
-        or getattr(node, "_neuron_precision", None) is not None
-    ):
-        return None
-    reset = None if node.v_reset is None else float(node.v_reset)
-    if name == "IFNode":
-        return Dynamics(float(node.v_threshold), reset)
-    found = Dynamics(float(node.v_threshold), reset, float(node.tau), bool(node.decay_input))
-    # SpikingJelly 0.0.0.0.12 wrote this charge as a product, which rounds alike only here.
-    reordered = old and not found.decay_input and found.rest == 0
-    return None if reordered and found.leak is None else found
 
 
 def spikes_in_steps(x: Tensor, dynamics: Dynamics) -> Tensor:
@@ -150,18 +85,8 @@ def _in_single(x: Tensor) -> Tensor:
 
 def spikes_on_cpu(x: Tensor, dynamics: Dynamics) -> Tensor:
     """As ``spikes_in_steps``, laid out as ``x``, without a gradient: the fastest way."""
-    d = dynamics
-    charge = IF if d.tau is None else DECAYED if d.decay_input else NOT_DECAYED
-    found = steps_in_c(
-        _in_single(x),
-        threshold=d.threshold,
-        rest=d.rest,
-        scale=d.leak or d.tau or 1.0,
-        charge=charge,
-        product=d.leak is not None,
-        soft=d.reset is None,
-    )
-    return spikes_in_place(x, d) if found is None else found.to(x.dtype)
+    found = steps_in_c(_in_single(x), dynamics)
+    return spikes_in_place(x, dynamics) if found is None else found.to(x.dtype)
 
 
 def spikes_in_place(x: Tensor, dynamics: Dynamics) -> Tensor:

@@ -1,4 +1,4 @@
-"""The neurons of ``neuron.c``, compiled on this machine the first time that they are needed.
+"""The neurons of ``steps.c``, compiled on this machine the first time that they are needed.
 
 PyTorch's own operations take a call and a pass over memory for each step of each equation: on small
 models the calls are half of a forward. One function in C does all T steps in one pass, and is
@@ -25,9 +25,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from psvit.neurons.dynamics import Dynamics
 from psvit.places import cache_folder
 
-SOURCE = Path(__file__).with_name("neuron.c")
+SOURCE = Path(__file__).with_name("steps.c")
 FLAGS = (
     "-O3",
     "-std=c11",
@@ -38,7 +39,7 @@ FLAGS = (
     "-fopenmp",
 )
 IF, DECAYED, NOT_DECAYED = range(3)
-"""What a neuron's charge is, as in ``neuron.c``."""
+"""What a neuron's charge is, as in ``steps.c``."""
 ALONE = 1 << 12
 """Neurons for which a second thread is not worth waking."""
 
@@ -47,7 +48,7 @@ Kernel = Callable[..., None]
 
 @cache
 def kernel() -> Kernel | None:
-    """The function of ``neuron.c``; None where it cannot be compiled or loaded."""
+    """The function of ``steps.c``; None where it cannot be compiled or loaded."""
     compiler = _compiler()
     if not compiler:
         return None
@@ -55,14 +56,14 @@ def kernel() -> Kernel | None:
     command = (*compiler, *FLAGS, *simd)
     about = (SOURCE.read_text(), platform.platform(), *command)
     name = hashlib.sha256("\0".join(about).encode()).hexdigest()[:16]
-    path = cache_folder() / "kernels" / f"neuron-{name}.so"
+    path = cache_folder() / "kernels" / f"neurons-{name}.so"
     try:
         if not path.exists():
             _compile(command, path)
         found: Kernel = ctypes.CDLL(str(path)).spikes
     except (OSError, AttributeError, subprocess.SubprocessError):
         return None
-    pointers = [ctypes.c_void_p] * 2 + [ctypes.c_long] * 2
+    pointers = [ctypes.c_void_p] * 4 + [ctypes.c_long] * 2
     found.argtypes = pointers + [ctypes.c_float] * 3 + [ctypes.c_int] * 4  # type: ignore[attr-defined]
     found.restype = None  # type: ignore[attr-defined]
     return found
@@ -99,29 +100,32 @@ def runs_in_c(x: Tensor) -> bool:
 
 
 def steps_in_c(
-    x: Tensor,
-    *,
-    threshold: float,
-    rest: float,
-    scale: float,
-    charge: int,
-    product: bool,
-    soft: bool,
+    x: Tensor, dynamics: Dynamics, *, before: Tensor | None = None, after: Tensor | None = None
 ) -> Tensor | None:
     """Spikes ``[T, *]`` of inputs ``[T, *]``, in the same layout; None where it cannot be done.
 
-    ``charge``: IF, DECAYED or NOT_DECAYED; ``scale``: tau, or 1 / tau if ``product``.
+    ``before``: potentials ``[*]`` of the same layout to start from, not the rest. ``after``: is
+    filled with those after the last step.
     """
     run = kernel()
     if run is None or not runs_in_c(x):
         return None
     spikes = torch.empty_like(x)
-    if spikes.stride() != x.stride():  # there are gaps between the elements
-        return None
+    held = [v for v in (before, after) if v is not None]
+    if spikes.stride() != x.stride() or not all(_lies_as(v, x[0]) for v in held):
+        return None  # there are gaps between the elements, or they lie otherwise
     count = x.stride(0)
     threads = torch.get_num_threads() if count > ALONE else 1
+    pointers = (None if v is None else v.data_ptr() for v in (before, after))
+    d = dynamics
+    charge = IF if d.tau is None else DECAYED if d.decay_input else NOT_DECAYED
     run(
-        *(x.data_ptr(), spikes.data_ptr(), len(x), count),
-        *(threshold, rest, scale, charge, product, soft, threads),
+        *(x.data_ptr(), spikes.data_ptr(), *pointers, len(x), count),
+        *(d.threshold, d.rest, d.leak or d.tau or 1.0),
+        *(charge, d.leak is not None, d.reset is None, threads),
     )
     return spikes
+
+
+def _lies_as(v: Tensor, x: Tensor) -> bool:
+    return (v.dtype, v.shape, v.stride()) == (x.dtype, x.shape, x.stride())

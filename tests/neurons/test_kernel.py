@@ -1,6 +1,6 @@
 """The neurons in C: what they take, how they are compiled, and what happens where they cannot be.
 
-That their spikes are those of the stock neuron is in ``test_neuron.py``.
+That their spikes are those of the stock neuron is in ``test_fused.py``.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psvit.inference import kernel as file
-from psvit.inference.kernel import DECAYED, kernel, steps_in_c
-from psvit.inference.neuron import Dynamics, spikes_in_steps, spikes_on_cpu
+from psvit.neurons import kernel as file
+from psvit.neurons.fused import Dynamics, spikes_in_steps, spikes_on_cpu
+from psvit.neurons.kernel import kernel, steps_in_c
 
-LIF = {"threshold": 1.0, "rest": 0.0, "scale": 0.5, "charge": DECAYED, "product": True}
+LIF = Dynamics(1.0, 0.0, 2.0)
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler is installed"
 )
@@ -65,7 +65,7 @@ def test_no_block_or_thread_shows(steps, count, soft, tau, threads, offset) -> N
 @needs_compiler
 def test_it_takes_whole_time_steps_in_single_precision_alone() -> None:
     x = images(4, 6, 5)
-    assert steps_in_c(x, **LIF, soft=False) is not None
+    assert steps_in_c(x, LIF) is not None
     refused = {
         "double": x.double(),
         "steps side by side": x.permute(2, 1, 0),
@@ -75,18 +75,18 @@ def test_it_takes_whole_time_steps_in_single_precision_alone() -> None:
         "nothing": x[:, :0],
     }
     for name, given_ in refused.items():
-        assert steps_in_c(given_, **LIF, soft=False) is None, name
-        spikes = spikes_on_cpu(given_, Dynamics(1.0, 0.0, 2.0))
-        assert torch.equal(spikes, spikes_in_steps(given_, Dynamics(1.0, 0.0, 2.0))), name
+        assert steps_in_c(given_, LIF) is None, name
+        spikes = spikes_on_cpu(given_, LIF)
+        assert torch.equal(spikes, spikes_in_steps(given_, LIF)), name
 
 
 @needs_compiler
 def test_nan_and_infinity_fire_as_they_did() -> None:
     x = images(4, 3000)
     x[1, ::3], x[2, ::5], x[0, ::7] = float("nan"), float("inf"), -float("inf")
-    dynamics = Dynamics(1.0, 0.0, 2.0)
+    dynamics = LIF
     spikes = spikes_on_cpu(x, dynamics)
-    assert steps_in_c(x, **LIF, soft=False) is not None
+    assert steps_in_c(x, LIF) is not None
     assert torch.equal(spikes, spikes_in_steps(x, dynamics))
 
 
@@ -115,8 +115,8 @@ def test_without_it_the_spikes_are_the_same(
         fresh.write_text("a file where the folder should be")
     x = images(4, 6, 5)
     assert kernel() is None
-    assert steps_in_c(x, **LIF, soft=False) is None
-    dynamics = Dynamics(1.0, 0.0, 2.0)
+    assert steps_in_c(x, LIF) is None
+    dynamics = LIF
     assert torch.equal(spikes_on_cpu(x, dynamics), spikes_in_steps(x, dynamics))
     if what in ("fails", "writes no library"):
         assert os.listdir(fresh) == []  # nothing for a later process to trip over

@@ -10,9 +10,8 @@ from spikingjelly.activation_based import neuron, surrogate
 from torch import nn
 
 from psvit.compat import neurons as old
-from psvit.inference import neuron as fused
-from psvit.inference.neuron import (
-    dynamics_of,
+from psvit.neurons import dynamics_of, fused
+from psvit.neurons.fused import (
     spikes_in_place,
     spikes_in_steps,
     spikes_on_cpu,
