@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from psvit.errors import ModelError
-from psvit.neurons import fast_neurons, reset_state
+from psvit.neurons import one_pass, reset_state
 
 
 def log_probabilities(output: Any, batch: int) -> torch.Tensor:
@@ -53,7 +53,7 @@ def predict(
     """
     model.to(device)
     logs = []
-    with torch.no_grad(), fast_neurons(model):
+    with torch.no_grad(), one_pass(model):
         for images, *_ in batches:
             reset_state(model)
             logs.append(log_probabilities(model(images.to(device)), len(images)))

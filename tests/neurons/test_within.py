@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import psvit
 from psvit.capture.running import Watcher, run_batch
 from psvit.evaluate import accuracy
-from psvit.neurons import fast_neurons, reset_state
+from psvit.neurons import one_pass, reset_state
 from psvit.neurons import within as file
 from psvit.neurons.kernel import kernel
 from psvit.outputs import predict
@@ -61,7 +61,7 @@ def test_spikes_and_potentials_are_the_neuron_s(
     twin = copy.deepcopy(own)
     x = 2 * torch.randn((4, 2, 5, 3), generator=torch.Generator().manual_seed(seed))
     x = x.movedim(2, -1).contiguous().movedim(-1, 2) if last else x
-    with torch.no_grad(), fast_neurons(twin):
+    with torch.no_grad(), one_pass(twin):
         for part in (x, x[:2], x[2:]):  # without a reset: they go on from where they are
             assert torch.equal(twin(part), own(part))
             assert torch.equal(twin.v, own.v)
@@ -73,7 +73,7 @@ def test_spikes_and_potentials_are_the_neuron_s(
 
 def test_it_is_what_runs(fast: Counted) -> None:
     node = stock("lif", 1.0, 0.0, 2.0)
-    with torch.no_grad(), fast_neurons(node):
+    with torch.no_grad(), one_pass(node):
         node(torch.rand(4, 3))
         assert fast.count == 1
         node(torch.rand(4, 3))
@@ -89,7 +89,7 @@ def test_gradients_are_the_neuron_s_own(fast: Counted) -> None:
         reset_state(node)
         x = torch.linspace(0, 2, 12).view(4, 3).requires_grad_()
         if inside:
-            with fast_neurons(node):
+            with one_pass(node):
                 node(x).sum().backward()
         else:
             node(x).sum().backward()
@@ -118,7 +118,7 @@ def test_all_else_runs_as_it_is(what: str, fast: Counted) -> None:
         node.v = 0.75
     twin = copy.deepcopy(node)
     with torch.no_grad():
-        with fast_neurons(twin):
+        with one_pass(twin):
             got = twin(x)
         assert torch.equal(got, node(x))
     assert fast.count == 0
@@ -126,7 +126,7 @@ def test_all_else_runs_as_it_is(what: str, fast: Counted) -> None:
 
 def test_a_copy_made_inside_is_a_model_of_its_own() -> None:
     node = stock("lif", 1.0, 0.0, 2.0)
-    with torch.no_grad(), fast_neurons(node):
+    with torch.no_grad(), one_pass(node):
         twin = copy.deepcopy(node)
         twin(torch.ones(4, 3))
     assert isinstance(twin.v, torch.Tensor)
@@ -135,7 +135,7 @@ def test_a_copy_made_inside_is_a_model_of_its_own() -> None:
 
 def test_nothing_is_left_after_an_error() -> None:
     node = stock("lif", 1.0, 0.0, 2.0)
-    with pytest.raises(ZeroDivisionError), fast_neurons(node):
+    with pytest.raises(ZeroDivisionError), one_pass(node):
         raise ZeroDivisionError
     assert "forward" not in vars(node)
 

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from psvit.errors import DataError, ModelError
-from psvit.neurons import fast_neurons, reset_state
+from psvit.neurons import one_pass, reset_state
 from psvit.records import Graph
 
 
@@ -30,7 +30,7 @@ def run_batch(graph: Graph, watcher: Watcher, inputs: Sequence[torch.Tensor]) ->
     """The output for one batch, from fresh neurons. Raises ModelError if the model fails on it."""
     reset_state(graph.module)
     try:
-        with fast_neurons(graph.module):
+        with one_pass(graph.module):
             return watcher.run(*inputs)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         shapes = ", ".join(str(list(x.shape)) for x in inputs)

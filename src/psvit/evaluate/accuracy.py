@@ -14,7 +14,7 @@ from torch import nn
 
 from psvit.errors import DataError, ModelError
 from psvit.evaluate.wilson import wilson
-from psvit.neurons import fast_neurons, reset_state
+from psvit.neurons import one_pass, reset_state
 
 Progress = Callable[[int, int | None], None]
 """Called with the batches done and, where the loader knows, their total."""
@@ -98,7 +98,7 @@ def _guesses(
     found, classes = [], 0
     try:
         model.to(device).eval()
-        with torch.no_grad(), fast_neurons(model):
+        with torch.no_grad(), one_pass(model):
             for done, batch in enumerate(loader, 1):
                 images, labels = _split(batch)
                 reset_state(model)

@@ -4,4 +4,4 @@ from psvit.neurons.dynamics import Dynamics as Dynamics
 from psvit.neurons.dynamics import dynamics_of as dynamics_of
 from psvit.neurons.fused import FusedNeuron as FusedNeuron
 from psvit.neurons.state import reset_state as reset_state
-from psvit.neurons.within import fast_neurons as fast_neurons
+from psvit.neurons.within import one_pass as one_pass

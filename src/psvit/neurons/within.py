@@ -19,7 +19,7 @@ from psvit.neurons.kernel import kernel, steps_in_c
 
 
 @contextmanager
-def fast_neurons(model: nn.Module) -> Iterator[None]:
+def one_pass(model: nn.Module) -> Iterator[None]:
     """Inside, plain IF and LIF neurons of ``model`` on a CPU do all T steps in one pass.
 
     Only where ``psvit.neurons.kernel`` could be compiled, in float32, and without gradients;
