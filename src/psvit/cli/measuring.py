@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from psvit.capture import capture
-from psvit.cli.console import note, watch
+from psvit.cli.console import note, stages, watch
 from psvit.cost import energy_pj, observe
 from psvit.data import Batches
 from psvit.errors import MissingExtra, ModelError
@@ -78,9 +78,10 @@ def with_firing(
         # Here, not above: it needs SpikingJelly, which a user's own neurons do without.
         from psvit.cost.jelly import memory_energy
 
-        found["memory_energy"] = memory_energy(
-            model, data, limit=MEMORY_IMAGES, device=device
-        ).to_dict()
+        with stages() as stage:
+            stage(f"memory traffic {title}")
+            traffic = memory_energy(model, data, limit=MEMORY_IMAGES, device=device)
+        found["memory_energy"] = traffic.to_dict()
     except (MissingExtra, ModelError) as error:
         note(f"memory traffic is not counted: {error}")
     energy = energy_pj(rates.macs, rates.sops)
@@ -99,10 +100,12 @@ def time_models(
     models: Sequence[nn.Module], spec: InputSpec, device: torch.device
 ) -> list[Latency]:
     """Latency of one image, the models in turns; as many runs as a few seconds allow."""
-    trial = compare_latency(models, spec, batch=1, runs=1, warm_up=1, device=device)
-    once_s = sum(one.median_ms for one in trial) / 1e3
-    runs = max(FEWEST_RUNS, min(MOST_RUNS, int(TIMING_S / max(once_s, 1e-9))))
-    return compare_latency(models, spec, batch=1, runs=runs, warm_up=2, device=device)
+    with stages() as stage:
+        stage("latency of one image")
+        trial = compare_latency(models, spec, batch=1, runs=1, warm_up=1, device=device)
+        once_s = sum(one.median_ms for one in trial) / 1e3
+        runs = max(FEWEST_RUNS, min(MOST_RUNS, int(TIMING_S / max(once_s, 1e-9))))
+        return compare_latency(models, spec, batch=1, runs=runs, warm_up=2, device=device)
 
 
 def latency_text(latency: Latency) -> str:

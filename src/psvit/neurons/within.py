@@ -38,7 +38,7 @@ def one_pass(model: nn.Module) -> Iterator[None]:
 
 
 def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-    plain = len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
+    plain = len(args) == 1 and not kwargs and type(args[0]) is Tensor  # no stand-in for one
     spikes = _in_one_pass(self, args[0]) if plain else None
     return type(self).forward(self, *args, **kwargs) if spikes is None else spikes
 
@@ -46,7 +46,7 @@ def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:
 def _in_one_pass(node: Any, x: Tensor) -> Tensor | None:
     """Spikes, the neuron keeping its potentials; None where its own code has to run."""
     dynamics = dynamics_inside(node)
-    if dynamics is None or torch.compiler.is_compiling() or not len(x):
+    if dynamics is None or torch.compiler.is_compiling() or x.ndim < 2 or not len(x):
         return None
     v = node.v
     held = v if isinstance(v, Tensor) else None
