@@ -20,7 +20,7 @@ from torch.export import Dim, ExportedProgram
 
 from psvit.capture import capture
 from psvit.errors import ModelError
-from psvit.inference import drop_round_trips, for_inference
+from psvit.inference import for_inference
 from psvit.neurons import reset_state
 from psvit.records import Graph
 
@@ -61,9 +61,7 @@ def simplified(model: nn.Module, example: torch.Tensor) -> Graph:
             f"{type(model).__name__} cannot be exported for any batch size: {fixed[0]}, because "
             "its forward has that number in it; let it read the size from its input"
         )
-    simple = for_inference(graph)
-    drop_round_trips(simple.forwards["eval"])
-    return simple
+    return for_inference(graph)
 
 
 def trace(simple: nn.Module, example: torch.Tensor, largest: int | None = None) -> ExportedProgram:

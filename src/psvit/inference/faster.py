@@ -13,6 +13,7 @@ from psvit.capture import RecordedModel, capture
 from psvit.capture.program import Program
 from psvit.inference.fold import fold
 from psvit.inference.layout import channels_last
+from psvit.inference.moves import drop_round_trips
 from psvit.neurons import FusedNeuron, dynamics_of
 from psvit.records import Graph
 
@@ -69,6 +70,7 @@ def for_inference(graph: Graph, *, folded: bool = True) -> Graph:
     graph = _eval_only(graph)
     if folded:
         fold(graph)
+        drop_round_trips(graph.forwards["eval"])
     _fuse_neurons(graph)
     return graph
 
