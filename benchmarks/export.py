@@ -134,6 +134,9 @@ def woken(name: str, model: nn.Module, size: tuple[int, ...] = (3, 32, 32)) -> S
             yield torch.rand(50, *size, generator=generator)
 
     example = next(images())[:2]
+    with torch.no_grad():
+        model.train()(example)  # firing rates that a model keeps, and divides by, are 0 before
+    reset_state(model)
     return Subject(name, wake(model, (example,)), example, images, most=FEWER)
 
 
