@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import psvit
-from psvit.capture.program import inputs_of, prepare_program, run
 from psvit.errors import ModelError
-from psvit.inference import faster, fold_batchnorm, with_fused_neurons
+from psvit.inference import faster, fold_batchnorm
 from psvit.inference.layout import Pointwise
 from psvit.models import build
 from psvit.neurons import FusedNeuron, reset_state
@@ -147,29 +146,6 @@ def test_a_neuron_that_is_called_twice_keeps_its_state_between() -> None:
     assert isinstance(fast.once, FusedNeuron)
     assert not isinstance(fast.twice, FusedNeuron)
     assert torch.equal(output(fast, x), output(model, x))
-
-
-def test_a_program_computes_its_neurons_in_one_go_and_leaves_the_model_alone() -> None:
-    model, images = awake("sdt-cifar10")
-    graph = psvit.capture(model, images[:2])
-    program = prepare_program(graph.module.eval(), graph.forwards["eval"], (images[:2],))
-    fused = with_fused_neurons(program)
-    neurons = [node for node, module in fused.modules.items() if type(module) is FusedNeuron]
-    assert len(neurons) > 10
-    assert fused.neurons == program.neurons  # still watched
-    assert all(type(program.modules[node]) is not FusedNeuron for node in neurons)
-    assert not any(isinstance(module, FusedNeuron) for module in graph.module.modules())
-    with torch.no_grad():
-        ends = [
-            run(one, inputs_of(one, (images,)), 0, len(one.nodes))[one.nodes[-1]]
-            for one in (program, fused)
-        ]
-    assert torch.equal(*ends)
-    shared, x = Shared(), torch.rand(5, 4)
-    graph = psvit.capture(shared, x[:2])
-    program = prepare_program(graph.module.eval(), graph.forwards["eval"], (x[:2],))
-    kinds = {str(n.target): type(m) for n, m in with_fused_neurons(program).modules.items()}
-    assert (kinds["once"], kinds["twice"]) == (FusedNeuron, neuron.LIFNode)
 
 
 class Viewed(nn.Module):

@@ -12,6 +12,7 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 import psvit
+from psvit.capture.program import inputs_of, prepare_program, run
 from psvit.capture.running import Watcher, run_batch
 from psvit.evaluate import accuracy
 from psvit.neurons import one_pass, reset_state
@@ -152,7 +153,7 @@ class Net(nn.Module):
         return self.fire(self.linear(x.unsqueeze(0).repeat(4, 1, 1)))
 
 
-def test_accuracy_predictions_and_calibration_run_so(fast: Counted) -> None:
+def test_accuracy_predictions_calibration_and_analysis_run_so(fast: Counted) -> None:
     torch.manual_seed(0)
     model, images = Net().eval(), torch.randn(3, 8, 6)
     assert accuracy(model, [(x, torch.arange(8)) for x in images]).n == 24
@@ -162,4 +163,8 @@ def test_accuracy_predictions_and_calibration_run_so(fast: Counted) -> None:
     graph = psvit.capture(model, images[0][:2])
     with torch.no_grad():
         run_batch(graph, Watcher(graph), [images[0]])
-    assert fast.count > 6
+    assert fast.count == 7
+    program = prepare_program(graph.module, graph.forwards["eval"], (images[0],))
+    with torch.no_grad():
+        run(program, inputs_of(program, (images[0],)), 0, len(program.nodes))
+    assert fast.count == 8  # that is how the sensitivity analysis runs a model

@@ -49,7 +49,7 @@ def _eager(model: nn.Module, example: torch.Tensor) -> Forward:
 
 
 def _faster(model: nn.Module, example: torch.Tensor) -> Forward:
-    """``psvit.faster``: norms folded, neurons in a few passes, on a CPU channels last."""
+    """``psvit.faster``: norms folded, neurons in one pass, on a CPU channels last."""
     if example.device.type == "cpu":
         channels_last(model, [example])
     return model

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import fx, nn
 
-from psvit.neurons import reset_state
+from psvit.neurons import one_pass, reset_state
 
 Values = dict[fx.Node, Any]
 """What nodes evaluated to."""
@@ -84,8 +84,9 @@ def run(
     ``values``: what is live at ``start``; it is used up. Returns what is live at ``stop``, or,
     where that is the end, the output by the last node.
     """
-    for _ in walk(program, values, start, stop, observer):
-        pass
+    with one_pass(program.root):
+        for _ in walk(program, values, start, stop, observer):
+            pass
     return values
 
 

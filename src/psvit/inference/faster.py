@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from psvit.capture import RecordedModel, capture
-from psvit.capture.program import Program
 from psvit.inference.fold import fold
 from psvit.inference.layout import channels_last
 from psvit.inference.moves import drop_round_trips
@@ -25,9 +23,10 @@ def faster(
 
     Batch norms are folded into the layers before them (``folded``), and IF and LIF neurons of
     SpikingJelly that are plainly configured, run all T steps and are called once a forward, are
-    computed in a few passes over memory (``psvit.neurons``). On a CPU images lie channels
-    last (``psvit.inference.layout``). The spikes of a neuron are bit-equal; folding and layout
-    round elsewhere, so that in float32 an input on a threshold may flip.
+    computed in one pass over memory (``psvit.neurons``). On a CPU images lie channels last, and 1x1
+    convolutions are products of matrices (``psvit.inference.layout``). The spikes of a neuron are
+    bit-equal; folding and layout round elsewhere, so that in float32 an input on a threshold may
+    flip.
 
     ``model`` is not touched. Module names stay. Neurons forget their state after each forward.
     ``example_inputs``: as for ``psvit.capture``, on the device of the model.
@@ -87,31 +86,12 @@ def recorded(graph: Graph) -> nn.Module:
 
 def _fuse_neurons(graph: Graph) -> None:
     """Put a FusedNeuron in the place of each plain neuron that is called once."""
-    forward = graph.forwards["eval"]
-    called = {n: graph.module.get_submodule(str(n.target)) for n in forward.nodes if _calls(n)}
-    for node, neuron in _fused(called).items():
-        if node.target:
-            graph.module.set_submodule(str(node.target), neuron)
-
-
-def with_fused_neurons(program: Program) -> Program:
-    """A program that computes its plain neurons as ``faster`` does: the same bits in eval mode.
-
-    Its modules' own are as they were. Other changes of ``faster`` would round elsewhere.
-    """
-    return replace(program, modules={**program.modules, **_fused(program.modules)})
-
-
-def _calls(node: fx.Node) -> bool:
-    return node.op == "call_module"
-
-
-def _fused(called: Mapping[fx.Node, nn.Module]) -> dict[fx.Node, FusedNeuron]:
-    """What may stand in the place of the module that a node calls."""
-    times = Counter(map(id, called.values()))
-    found = {}
-    for node, module in called.items():
-        dynamics = dynamics_of(module) if times[id(module)] == 1 else None
+    calls = Counter(n.target for n in graph.forwards["eval"].nodes if n.op == "call_module")
+    modules = {name: graph.module.get_submodule(str(name)) for name in calls}
+    times: Counter[int] = Counter()
+    for name, count in calls.items():
+        times[id(modules[name])] += count
+    for name, module in modules.items():
+        dynamics = dynamics_of(module) if name and times[id(module)] == 1 else None
         if dynamics is not None:
-            found[node] = FusedNeuron(dynamics).eval()
-    return found
+            graph.module.set_submodule(str(name), FusedNeuron(dynamics).eval())

@@ -16,7 +16,6 @@ from psvit.capture.program import Program, first_reader, prepare_program, run, s
 from psvit.cost import Meter
 from psvit.errors import DataError, ModelError
 from psvit.evaluate import paired_drop, wilson
-from psvit.inference import with_fused_neurons
 from psvit.neurons import reset_state
 from psvit.outputs import kl_per_image, log_probabilities
 from psvit.records import Figures, Graph, Groups, Point
@@ -153,8 +152,6 @@ def set_up(
     few = sample.images[0][: graph.inputs[0].shape[0]]
     classes = log_probabilities(_forward(root, few), len(few)).shape[1]
     program = prepare_program(root, graph.forwards["eval"], (few,))
-    if device.type == "cpu":
-        program = with_fused_neurons(program)
     room = None
     if memory_limit is not None:
         most, room = divide(program, sample.images[0], memory_limit)
