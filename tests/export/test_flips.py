@@ -29,12 +29,13 @@ class Edge(nn.Module):
         super().__init__()
         self.single_step = single_step
         self.first = neuron.IFNode(v_threshold=0.5, step_mode="s" if single_step else "m")
+        self.drop = nn.Dropout(0.5)
         self.hidden = layer.Linear(6, 8, step_mode="m")
         self.second = neuron.LIFNode(v_threshold=0.2, step_mode="m")
         self.head = nn.Linear(8, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.unsqueeze(0).repeat(T, 1, 1)
+        x = self.drop(x).unsqueeze(0).repeat(T, 1, 1)
         fired = torch.stack([self.first(one) for one in x]) if self.single_step else self.first(x)
         return self.head(self.second(self.hidden(fired)))
 
@@ -104,6 +105,14 @@ def test_the_first_layer_that_differs_tells(
     assert replace(found, followed=0, flipped=0) == Comparison(4, 0, 4, 0.0, 1.0)
     assert made.first.v == 0.0  # left at rest
     assert not made.first._forward_hooks
+
+
+def test_the_model_is_followed_in_eval_mode_and_left_in_its_own() -> None:
+    made = model().train()
+    found = followed(made, rounds_down, EDGES)
+    assert (found.followed, found.flipped) == (4, 4)
+    assert all(module.training for module in made.modules())
+    assert followed(made, scaled("hidden"), EDGES).flipped == 0
 
 
 def test_a_spike_that_differs_because_its_input_does_is_none() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,18 +29,11 @@ def compare(
     """
     found: list[torch.Tensor] = []
     kept: list[torch.Tensor] = []
-    modes = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        with torch.no_grad():
-            for images, labels in first_images(batches, n):
-                reset_state(model)
-                found.append(_outcome(logits_of(model, images), forward(images), labels))
-                kept.append(images[~(found[-1][:, 1] <= TOLERANCE)])  # NaN differs
-    finally:
-        reset_state(model)
-        for module, mode in modes.items():
-            module.training = mode
+    with for_now_in_eval(model):
+        for images, labels in first_images(batches, n):
+            reset_state(model)
+            found.append(_outcome(logits_of(model, images), forward(images), labels))
+            kept.append(images[~(found[-1][:, 1] <= TOLERANCE)])  # NaN differs
     if not found:
         raise DataError("the data has no images: nothing to compare the export on")
     same, gaps, labelled, model_right, file_right = torch.cat(found).unbind(1)
@@ -55,6 +49,20 @@ def compare(
         correct_file=int(file_right.sum()),
     )
     return comparison, torch.cat(kept)[:MOST]
+
+
+@contextmanager
+def for_now_in_eval(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; afterwards its modes as they were, its neurons at rest."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with torch.no_grad():
+            model.eval()
+            yield
+    finally:
+        reset_state(model)
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def first_images(

@@ -20,6 +20,7 @@ import torch
 from torch import fx, nn
 
 from psvit.errors import PsvitError
+from psvit.export.compare import for_now_in_eval
 from psvit.export.lower import trace
 from psvit.export.records import TOLERANCE, Comparison, Format
 from psvit.inference import recorded
@@ -106,9 +107,8 @@ def _own_calls(
     for image in images:
         watch = _Watch()
         reset_state(model)
-        with torch.no_grad(), watch.of(model, names):
+        with for_now_in_eval(model), watch.of(model, names):
             model(image[None])
-        reset_state(model)
         yield image[None], [watch.calls[name].pop(0) for name in names]
 
 
