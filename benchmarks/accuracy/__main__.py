@@ -19,6 +19,7 @@ import torch
 
 from benchmarks.accuracy.run import run
 from benchmarks.accuracy.table import write
+from psvit.memory import keep_freed_memory
 
 LEVELS = "22.4%,50%,40%,26.7%,10%,65%,80%"
 
@@ -53,6 +54,7 @@ def main() -> None:
 
 def _run(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     run(options)
 

@@ -38,6 +38,7 @@ from psvit.cost import Latency, LatencyTable, Meter, TimedNode, list_nodes, make
 from psvit.errors import OutputError, PlanError
 from psvit.evaluate import compare_latency
 from psvit.groups import make_plan
+from psvit.memory import memory_given_back
 from psvit.places import cache_folder
 from psvit.records import Figures, Graph, Groups, InputSpec, IntArray, Removal
 from psvit.rewrite import resized
@@ -290,6 +291,7 @@ def _first_channels(groups: Groups, levels: Levels) -> dict[int, list[int]]:
     return removal
 
 
+@memory_given_back()
 def _time_nodes(
     candidates: Sequence[_Candidate], x: torch.Tensor, device: torch.device
 ) -> list[list[list[float]]]:

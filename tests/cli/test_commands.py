@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -45,6 +46,27 @@ def test_text_goes_to_stderr_and_json_alone_to_stdout(run, net, tmp_path):
     assert data["after"] == json.loads((tmp_path / "out" / "metrics.json").read_text())["after"]
     assert "a model that prints" in ended.err
     assert "written to" in ended.err
+
+
+@pytest.mark.parametrize(("recover", "measured"), [("obs", 2), ("bn", 3)])
+def test_a_control_that_recovery_left_alone_is_not_measured_again(
+    run, net, tmp_path, monkeypatch, recover, measured
+):
+    titles = []
+
+    def with_accuracy(figures, model, data, title, device):
+        titles.append(title)
+        return replace(figures, accuracy=0.1 * len(titles), n=len(titles))
+
+    monkeypatch.setattr("psvit.cli.run.with_accuracy", with_accuracy)
+    ended = run(
+        "prune", net, "--data", "digits", "--limit", "60", "--save", "memory=30%",
+        "--recover", recover, "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert len(titles) == measured
+    assert metrics["dense_recovered"]["n"] == (1 if recover == "obs" else 3)
 
 
 def test_saved_settings_say_how_it_was_done(pruned):

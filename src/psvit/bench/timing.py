@@ -15,6 +15,8 @@ from pathlib import Path
 
 import torch
 
+from psvit.memory import memory_given_back
+
 Run = Callable[[], object]
 FEWEST_ROUNDS, MOST_ROUNDS, WARM_UP = 5, 200, 2
 
@@ -30,6 +32,7 @@ CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": t
 threads, which on a busy machine are steadier, and mean something with one thread."""
 
 
+@memory_given_back()
 def times_in_turns(
     runs: Sequence[Run],
     device: torch.device,
@@ -66,6 +69,7 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
+@memory_given_back()
 def peak_bytes(run: Run, device: torch.device) -> int | None:
     """What memory grows by at its peak during one run, weights not included.
 

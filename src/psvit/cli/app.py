@@ -28,6 +28,7 @@ from psvit.cli.report import report
 from psvit.cli.sensitivity import sensitivity
 from psvit.cli.typed import remember_arguments
 from psvit.errors import PsvitError
+from psvit.memory import keep_freed_memory
 
 INTERRUPTED = 130
 
@@ -64,6 +65,7 @@ for command in (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code. Set PSVIT_DEBUG=1 to see tracebacks."""
+    keep_freed_memory()
     remember_arguments(sys.argv[1:] if arguments is None else arguments)
     debug = os.environ.get("PSVIT_DEBUG") == "1"
     # SpikingJelly registers kernels that need Triton; without a GPU torch warns that it is absent.

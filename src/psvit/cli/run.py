@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from psvit.artefacts import save
 from psvit.artefacts.folder import CURVES, CURVES_TABLE, REPORT, WEIGHTS
@@ -155,9 +156,11 @@ def _measured(
         before = with_accuracy(before, loaded.model, eval_data, "before", device)
         after = with_accuracy(after, result.model, eval_data, "after", device)
         if result.control is not None:
-            control = with_accuracy(
-                result.before, result.control, eval_data, "unpruned, same recovery", device
-            )
+            control = before
+            if not _same_tensors(loaded.model, result.control):
+                control = with_accuracy(
+                    result.before, result.control, eval_data, "unpruned, same recovery", device
+                )
             result = replace(result, dense_recovered=control)
         note_skipped(eval_data)
     firing: dict[str, Any] = {}
@@ -184,6 +187,14 @@ def _measured(
             "command": typed_command(),
             "versions": versions(),
         },
+    )
+
+
+def _same_tensors(model: nn.Module, copy: nn.Module) -> bool:
+    """Whether a copy still holds the values of its model, and need not be measured again."""
+    ours, theirs = (dict([*m.named_parameters(), *m.named_buffers()]) for m in (model, copy))
+    return all(
+        torch.equal(ours[name], value.to(ours[name].device)) for name, value in theirs.items()
     )
 
 

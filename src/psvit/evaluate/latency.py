@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from psvit.evaluate.accuracy import logits_of
+from psvit.memory import memory_given_back
 from psvit.neurons import reset_state
 from psvit.records import InputSpec
 
@@ -48,6 +49,7 @@ def latency(
     return compare_latency([model], spec, batch=batch, runs=runs, warm_up=warm_up, device=device)[0]
 
 
+@memory_given_back()
 def compare_latency(
     models: Sequence[nn.Module],
     spec: InputSpec,

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from psvit.errors import PsvitError
+from psvit.memory import keep_freed_memory
 from psvit.models import MODELS
 from psvit.places import without_place
 from psvit.train.config import Augment, TrainConfig
@@ -59,6 +60,7 @@ _SWITCHES = {
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    keep_freed_memory()
     options = _parser().parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
