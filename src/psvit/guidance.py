@@ -22,7 +22,6 @@ from psvit.latency import with_latency
 from psvit.outputs import kl_per_image, predict
 from psvit.records import Curves, Graph, Groups, Removal, Scores
 from psvit.recover import cut
-from psvit.rewrite.zeroing import edits_of, replaced, zeroed
 from psvit.sensitivity import Race, check_accuracy, check_curves, sensitivity
 
 SPIKING_UNITS = frozenset({"sops", "energy"})
@@ -241,16 +240,12 @@ def loss_on(
     nats an image, is for. No labels are needed. Smaller models are compensated by ``dense``, if
     it is given.
     """
-    root = private_copy(graph.module).to(device).eval()
-    whole = predict(root, batches, device)
+    whole = predict(private_copy(graph.module).eval(), batches, device)
     classes = whole.argmax(1)
 
     def measure(removal: Removal) -> float:
-        plan = make_plan(graph, groups, removal)
-        values = {} if dense is None else dense.values(removal)
-        # computes what the cut model does, and costs no cutting
-        with replaced(root, values), zeroed(edits_of(root, groups.labels, plan)):
-            logs = predict(root, batches, device)
+        small = cut(graph, groups, removal, dense).eval()
+        logs = predict(small, batches, device)
         changed = (logs.argmax(1) != classes).double().mean()
         return float(changed + KL_SHARE * kl_per_image(whole, logs).mean())
 
