@@ -6,19 +6,22 @@ import pytest
 import torch
 
 import psvit
-from psvit.guidance import KL_SHARE, loss_on
+from psvit.calibrate import calibrate
+from psvit.guidance import CHECKED, Guide, find_guidance, loss_on
 from psvit.neurons import reset_state
+from psvit.outputs import CLOSE
 from tests.sensitivity.tiny import tiny
 from tests.zoo.case import float64
 
 
-def test_the_loss_of_a_plan_is_the_classes_that_change_and_a_little_of_the_divergence() -> None:
+def test_the_loss_of_a_plan_is_doubt_and_divergence_at_the_best_temperature() -> None:
     with float64():
         made = tiny()
         group = made.groups.prunable[0]
-        measure = loss_on(made.batches, made.model, made.graph, made.groups, "cpu")
-        assert measure({}) == 0.0
-        changed = []
+        measure = loss_on(made.batches, made.graph, made.groups, "cpu")
+        plain = loss_on(made.batches, made.graph, made.groups, "cpu", classes=False)
+        assert measure({}) == plain({}) == 0.0
+        gained = []
         for removal in ({group.id: [0, 1, 2]}, {group.id: [2, 3, 4, 5, 6, 7]}):
             plan = psvit.groups.make_plan(made.graph, made.groups, removal)
             small = psvit.rewrite(made.graph, plan)
@@ -32,7 +35,59 @@ def test_the_loss_of_a_plan_is_the_classes_that_change_and_a_little_of_the_diver
                 reset_state(model)
                 logs.append(torch.cat(found))
             whole, left = logs
-            changed.append(float((whole.argmax(1) != left.argmax(1)).double().mean()))
-            divergence = float((whole.exp() * (whole - left)).sum(1).mean())
-            assert measure(removal) == pytest.approx(changed[-1] + KL_SHARE * divergence, rel=1e-9)
-        assert max(changed) > 0  # else half of it was not looked at
+            scaled = [(left * k / 400).log_softmax(1) for k in range(6400)]
+            each = [float((whole.exp() * (whole - one)).sum(1).mean()) for one in scaled]
+            best = scaled[each.index(min(each))]
+            doubts = []
+            for said in (whole, best):
+                guess = whole.argmax(1)
+                rest = said.masked_fill(torch.nn.functional.one_hot(guess, said.shape[1]) > 0, -9e9)
+                own = said[range(len(guess)), guess]
+                doubts.append(1 / (1 + ((own - rest.amax(1)) / CLOSE).exp()))
+            expected = min(each) + float((doubts[1] - doubts[0]).mean())
+            assert measure(removal) == pytest.approx(expected, rel=1e-2)
+            assert plain(removal) == pytest.approx(min(each), rel=1e-3)
+            gained.append(each[400] / min(each))
+        assert max(gained) > 1.01  # else the temperature has nothing to do
+
+
+@pytest.mark.parametrize("compensated", [False, True])
+@pytest.mark.parametrize(
+    ("n", "bounded", "judges"), [(2, False, True), (5, False, False), (2, True, False)]
+)
+def test_plans_are_judged_on_images_that_moves_were_not_measured_on(
+    n: int, bounded: bool, judges: bool, compensated: bool
+) -> None:
+    with float64():
+        made = tiny()
+        images = torch.cat([batch[0] for batch in made.batches])
+        assert n <= len(images) < n + CHECKED
+        dense = None
+        if compensated:
+            dense = calibrate(made.graph, made.groups, [images])
+        found = find_guidance(
+            Guide(made.batches, n=n, dense=dense),
+            made.model,
+            made.graph,
+            made.groups,
+            psvit.saliency(made.graph, made.groups, "l1", 0),
+            method="optimal",
+            units=("memory",),
+            bounded=bounded,
+            say=lambda text: None,
+        )
+        removal = {made.groups.prunable[0].id: [0, 1, 2]}
+
+        def loss(part: torch.Tensor, *, classes: bool = True) -> float:
+            measure = loss_on([(part,)], made.graph, made.groups, "cpu", dense, classes=classes)
+            return measure(removal)
+
+        if judges:
+            assert found.judge_loss is not None
+            assert found.judge_loss(removal) == pytest.approx(loss(images[n:]), rel=1e-9)
+        else:
+            assert found.judge_loss is None
+        if not bounded:  # else the images are drawn
+            assert found.measure_loss is not None
+            moves = loss(images[:n], classes=not (judges and compensated))
+            assert found.measure_loss(removal) == pytest.approx(moves, rel=1e-9)

@@ -120,6 +120,7 @@ def _plan(bench: Bench, options: argparse.Namespace, method: str, level: str) ->
         method,
         curves=guidance.curves,
         measure_loss=guidance.measure_loss if method == "optimal" else None,
+        judge_loss=guidance.judge_loss,
     )
 
 

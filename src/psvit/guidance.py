@@ -19,7 +19,7 @@ from psvit.errors import DataError, OptionError
 from psvit.evaluate import drop_limit, paired_drop, right_images
 from psvit.groups import make_plan
 from psvit.latency import with_latency
-from psvit.outputs import kl_per_image, predict
+from psvit.outputs import at_best_temperature, doubt, kl_per_image, predict
 from psvit.records import Curves, Graph, Groups, Removal, Scores
 from psvit.recover import cut
 from psvit.sensitivity import Race, check_accuracy, check_curves, sensitivity
@@ -31,11 +31,9 @@ TIME = "latency"
 """The unit of a budget that this machine decides."""
 
 CHECKED = 1024
-"""Images that a bound on accuracy is checked on, if there are so many: where no difference is seen
-on them, a drop of more than 0.3 points is ruled out; on 256 it would be 1.1."""
-
-KL_SHARE = 0.1
-"""What a nat of KL divergence counts, beside a share of images whose class changes."""
+"""Images that plans are judged on, or a bound on accuracy is checked on, if there are so many:
+where no difference is seen on them, a drop of more than 0.3 points is ruled out; on 256 it would be
+1.1."""
 
 Tick = Callable[[int, int | None], None]
 Batch = tuple[torch.Tensor, ...]
@@ -50,6 +48,7 @@ class Guidance:
     meter: Meter | None = None
     measure_drop: DropCheck | None = None
     measure_loss: Measure | None = None
+    judge_loss: Measure | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,8 @@ class Guide:
     """How to get guidance.
 
     ``data`` yields ``(images, labels)`` or images alone: training data. Curves, firing rates and
-    losses are measured on ``n`` images; up to CHECKED (or ``n``) others check a bound on accuracy.
+    losses are measured on ``n`` images; up to CHECKED (or ``n``) others check a bound on accuracy,
+    or, without one, judge whole plans.
     Without a bound the curves are a race: ``n`` is what a point may see at most, and all together
     cost at most a twentieth of CHECKED forwards a point. A bound needs more than a ranking.
     ``curves``: an analysis made before. ``correct``: correct method "optimal" for interaction.
@@ -154,12 +154,16 @@ def find_guidance(
             race=None if bounded else Race(images=CHECKED),
         )
     say("choosing how many channels stay")
-    drop = loss = None
+    drop = loss = judge = None
     if bounded:
         drop = drop_on(unseen, model, graph, groups, guide.n, guide.device, guide.dense)
     if method == "optimal" and guide.correct:
-        loss = loss_on(seen, model, graph, groups, guide.device, guide.dense)
-    return Guidance(curves, meter, drop, loss)
+        others = [] if bounded else _next(guide.data, guide.n, CHECKED)
+        where = (graph, groups, guide.device, guide.dense)
+        steady = guide.dense is not None and bool(others)
+        loss = loss_on(seen, *where, classes=not steady)
+        judge = loss_on(others, *where) if others else None
+    return Guidance(curves, meter, drop, loss, judge)
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,28 +230,31 @@ def drop_on(
 
 def loss_on(
     batches: list[Batch],
-    model: nn.Module,
     graph: Graph,
     groups: Groups,
     device: str | torch.device,
     dense: Compensator | None = None,
+    *,
+    classes: bool = True,
 ) -> Measure:
-    """Measures the share of images whose class changes, and a little of the KL divergence.
+    """Measures the mean KL divergence in nats and, softly, the share of ``classes`` that change.
 
-    What is to be kept is the class. KL alone also counts confidence that is lost where no class
-    changes, and would prefer a plan that changes three times as many. But a change of class is a
-    step of 1 / n, too coarse to tell small moves apart: that is what KL_SHARE of the mean KL, in
-    nats an image, is for. No labels are needed. Smaller models are compensated by ``dense``, if
-    it is given.
+    What is to be kept is the class. But whether it changes is a step of 1 / n, and of few images
+    noise: it hardly tells plans apart that are near one another. So an image counts by how near it
+    is to a change (``psvit.outputs.doubt``). The KL divergence is steadier still, and for small
+    moves of compensated models enough; without compensation outputs drift and it counts much that
+    changes no class. Both are taken at the temperature that leaves the least of it. No labels are
+    needed. Smaller models are compensated by ``dense``, if it is given.
     """
     whole = predict(private_copy(graph.module).eval(), batches, device)
-    classes = whole.argmax(1)
+    sure = doubt(whole, whole)
 
     def measure(removal: Removal) -> float:
         small = cut(graph, groups, removal, dense).eval()
         logs = predict(small, batches, device)
-        changed = (logs.argmax(1) != classes).double().mean()
-        return float(changed + KL_SHARE * kl_per_image(whole, logs).mean())
+        logs = at_best_temperature(whole, logs)
+        doubts = doubt(whole, logs) - sure if classes else torch.zeros(())
+        return float((doubts + kl_per_image(whole, logs)).mean())
 
     return measure
 
@@ -287,6 +294,20 @@ def _split(data: Iterable[Any], n: int, most: int, seed: int) -> tuple[list[Batc
         return [tuple(part[index] for part in whole) for index in torch.split(chosen, size)]
 
     return some(order[:n]), some(order[n:])
+
+
+def _next(data: Iterable[Any], n: int, most: int) -> list[Batch]:
+    """Up to ``most`` images behind the first ``n``."""
+    found: list[Batch] = []
+    start = 0
+    for batch in data:
+        images = batch[0] if isinstance(batch, tuple | list) else batch
+        part = images[max(n - start, 0) : n + most - start]
+        found += [(part,)] if len(part) else []
+        start += len(images)
+        if start >= n + most:
+            break
+    return found
 
 
 def _without_data(method: str, rates: bool, bounded: bool) -> str:

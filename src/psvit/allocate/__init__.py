@@ -95,6 +95,7 @@ def allocate(
     meter: Meter | None = None,
     measure_drop: DropLimit | None = None,
     measure_loss: Measure | None = None,
+    judge_loss: Measure | None = None,
 ) -> Plan:
     """The plan that saves at least ``save`` of each unit, by at most one step more.
 
@@ -111,7 +112,8 @@ def allocate(
     what top-1 is lost at most, but for that risk, on images that ``curves`` did not see: without
     it the prediction decides; see ``psvit.allocate.bounds``.
     ``measure_loss(removal)`` measures a loss: with it method "optimal" starts from the best plan of
-    all methods, and corrects it for interaction.
+    all methods, and corrects it for interaction. ``judge_loss(removal)`` then measures the plans to
+    choose between, on images that no move was chosen on.
     ``meter``: one prepared with firing rates, which budgets in sops and energy
     need, or with times (``psvit.latency``), which one in latency needs.
 
@@ -124,7 +126,9 @@ def allocate(
     decide = METHODS[method]
     if measure_loss is not None and method == "optimal":
         rivals = [rival for name, rival in METHODS.items() if name != method]
-        decide = partial(correct, method=decide, measure=measure_loss, rivals=rivals)
+        decide = partial(
+            correct, method=decide, measure=measure_loss, rivals=rivals, judge=judge_loss
+        )
     bound = read_bound(problem.losses, max_drop, min_accuracy)
     if bound is None:
         levels = decide(problem)

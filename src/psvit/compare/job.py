@@ -127,6 +127,7 @@ def pruned(job: Job, guidance: Guidance, row: Row, budget: Budget) -> Cell:
         curves=guidance.curves if row.guided else None,
         meter=guidance.meter,
         measure_loss=guidance.measure_loss if row.method == "optimal" else None,
+        judge_loss=guidance.judge_loss,
     )
     small = job.recovered(rewrite(job.graph, plan), plan)
     seconds = job.clock() - start + ranking_s
