@@ -70,8 +70,9 @@ def at_best_temperature(dense: torch.Tensor, pruned: torch.Tensor) -> torch.Tens
 def doubt(dense: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
     """How near each image is to another class than ``dense`` guesses, or how far past it, ``[N]``.
 
-    0 for the class of the dense model with certainty, 1 for another one, 1/2 where two are as
-    likely: the logistic function of their difference in units of CLOSE nats.
+    Both are log-probabilities ``[N, K]``. 0 for the class of the dense model with certainty, 1 for
+    another one, 1/2 where two are as likely: the logistic function of their difference in units of
+    CLOSE nats.
     """
     guess = dense.argmax(1, keepdim=True)
     own = logs.gather(1, guess)[:, 0]
