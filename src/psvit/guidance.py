@@ -56,10 +56,10 @@ class Guide:
     """How to get guidance.
 
     ``data`` yields ``(images, labels)`` or images alone: training data. Curves, firing rates and
-    losses are measured on ``n`` images; up to CHECKED (or ``n``) others check a bound on accuracy,
-    or, without one, judge whole plans.
-    Without a bound the curves are a race: ``n`` is what a point may see at most, and all together
-    cost at most a twentieth of CHECKED forwards a point. A bound needs more than a ranking.
+    losses are measured on ``n`` images; up to CHECKED (or ``n``) others check a bound on accuracy.
+    Without a bound they judge whole plans, and the curves are a race: ``n`` is what a point may see
+    at most, and all together cost at most a twentieth of CHECKED forwards a point. A bound needs
+    more than a ranking.
     ``curves``: an analysis made before. ``correct``: correct method "optimal" for interaction.
     ``tick`` hears how far the analysis is. ``journal``: a file that keeps finished points of the
     analysis, which goes on from it if it was killed. ``dense``: what smaller models are compensated
@@ -251,10 +251,11 @@ def loss_on(
 
     def measure(removal: Removal) -> float:
         small = cut(graph, groups, removal, dense).eval()
-        logs = predict(small, batches, device)
-        logs = at_best_temperature(whole, logs)
-        doubts = doubt(whole, logs) - sure if classes else torch.zeros(())
-        return float((doubts + kl_per_image(whole, logs)).mean())
+        logs = at_best_temperature(whole, predict(small, batches, device))
+        loss = kl_per_image(whole, logs)
+        if classes:
+            loss = loss + doubt(whole, logs) - sure
+        return float(loss.mean())
 
     return measure
 

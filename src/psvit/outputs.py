@@ -52,12 +52,13 @@ def kl_per_image(dense: torch.Tensor, pruned: torch.Tensor) -> torch.Tensor:
 
 
 def at_best_temperature(dense: torch.Tensor, pruned: torch.Tensor) -> torch.Tensor:
-    """``pruned`` at the temperature that brings it nearest to ``dense``, both ``[N, K]``.
+    """``pruned`` at the temperature that brings it nearest to ``dense``.
 
-    Logits that are all too small or too large by one factor change no class, but cost KL
-    divergence. So that factor, an inverse temperature (Guo et al., "On Calibration of Modern Neural
-    Networks", ICML 2017, section 4.2, there fitted to labels), is chosen such that the mean
-    divergence from the dense model, which is convex in it, is least.
+    Both, and what is returned, are log-probabilities ``[N, K]``. Logits that are all too small or
+    too large by one factor change no class, but cost KL divergence. So that factor, an inverse
+    temperature (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2,
+    there fitted to labels), is chosen such that the mean divergence from the dense model, which is
+    convex in it, is least.
     """
 
     def left(factor: float) -> float:
