@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -49,6 +50,33 @@ def test_the_same_command_says_the_same_again(tmp_path: Path) -> None:
     assert "eval" not in json.loads((tmp_path / "report.json").read_text())
 
 
+def test_training_goes_on_from_a_checkpoint_and_says_where_that_came_from(tmp_path: Path) -> None:
+    """At a rate of nearly 0, a run ends with the weights that it starts with."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    command = ["spikformer-digits", "--data", "digits", "--no-eval", *SMALL]
+    assert main([*command, "--out", str(first)]) == 0
+    start = first / "model.safetensors"
+    assert main([*command, "--out", str(second), "--start", str(start), "--lr", "1e-30"]) == 0
+    before, after = load_file(start), load_file(second / "model.safetensors")
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    report = json.loads((second / "report.json").read_text())
+    assert report["before"] == json.loads((first / "report.json").read_text())
+    assert report["start"] == hashlib.sha256(start.read_bytes()).hexdigest()
+    assert str(tmp_path) not in json.dumps(report)
+
+
+def test_a_run_from_another_checkpoint_is_another_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    command = ["spikformer-digits", "--data", "digits", "--no-eval", *SMALL, "--out", out]
+    assert main(command) == 0
+    start = tmp_path / "run" / "model.safetensors"
+    capsys.readouterr()
+    assert main([*command, "--start", str(start)]) == 2
+    assert "other settings (start None is now" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -57,8 +85,9 @@ def test_the_same_command_says_the_same_again(tmp_path: Path) -> None:
         (["spikformer-digits", "--data", "digitz"], "digitz"),
         (["spikformer-digits", "--data", "digits", "--model-arg", "widht=3"], "widht=3"),
         (["spikformer-digits", "--data", "digits", "--held-out", "1.5"], "held"),
+        (["spikformer-digits", "--data", "digits", "--start", "no.safetensors"], "no.safetensors"),
     ],
-    ids=["name", "option", "data", "argument", "share"],
+    ids=["name", "option", "data", "argument", "share", "start"],
 )
 def test_bad_input_is_one_line_and_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str

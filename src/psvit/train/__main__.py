@@ -1,4 +1,4 @@
-"""Train a named model from scratch; the same command resumes what was interrupted.
+"""Train a named model, from scratch or on from a checkpoint; the same command resumes a kill.
 
 python -m psvit.train spikformer-digits --data digits --out runs/digits
 """
@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             config=_config(options),
             eval_data=options.eval_data,
             held_out=options.held_out,
+            start=options.start,
             arguments=dict(_argument(text) for text in options.model_arg),
         )
         report = train_reference(
@@ -108,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True, help="digits, folder:PATH or parquet:GLOB")
     parser.add_argument("--eval-data", help="where to measure the accuracy, if not in --data")
     parser.add_argument("--out", required=True, type=Path, help="folder of the run")
+    parser.add_argument("--start", type=Path, help="checkpoint of the model to train on from")
     parser.add_argument("--held-out", type=float, default=0.0, help="share watched, not trained on")
     parser.add_argument("--no-eval", action="store_true", help="leave the evaluation split alone")
     parser.add_argument("--model-arg", action="append", default=[], metavar="KEY=VALUE")
@@ -155,6 +157,8 @@ def _without_places(arguments: Sequence[str]) -> list[str]:
             kept += ["--out", "DIR"]
         elif flag in ("--data", "--eval-data") and ":" in word:
             kept.append(without_place(word))
+        elif flag == "--start":
+            kept.append(Path(word).name)
         elif flag not in ("--out",) and not word.startswith("--out="):
             kept.append(word)
     return kept

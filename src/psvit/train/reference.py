@@ -1,10 +1,11 @@
-"""Train a named model from scratch, and say how good it became."""
+"""Train a named model, from scratch or from earlier weights, and say how good it became."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from psvit.artefacts.checkpoint import load_weights
 from psvit.data import RECIPES, Recipe, open_data
 from psvit.errors import DataError, OptionError
 from psvit.evaluate import Accuracy, accuracy
@@ -37,7 +39,8 @@ class ReferenceRun:
     """Which model, on which data.
 
     ``held_out`` is the share of the training images that is not trained on but watched.
-    ``eval_data`` None: the evaluation split of ``data``.
+    ``eval_data`` None: the evaluation split of ``data``. ``start``: a checkpoint to begin with,
+    such as the weights that an earlier run left; None: fresh weights.
     """
 
     name: str
@@ -45,6 +48,7 @@ class ReferenceRun:
     config: TrainConfig
     eval_data: str | None = None
     held_out: float = 0.0
+    start: Path | None = None
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -67,11 +71,20 @@ def train_reference(
     """Train, or go on training, and write weights and report into ``out``; returns the report.
 
     The evaluation split is read once, at the very end, and not at all if ``evaluate`` is False.
+    Where ``run.start`` has a report beside it, the new report keeps that one as ``before``.
+    Raises CheckpointError for a checkpoint to start from that does not fit the model.
     """
     entry = find_entry(run.name)
     if entry.recipe not in RECIPES:
         raise DataError(f"{run.name} has no recipe to prepare images with")
     recipe = RECIPES[entry.recipe]
+    with torch.random.fork_rng():
+        torch.manual_seed(run.config.seed)
+        model = build(run.name, weights=False, **run.arguments)
+    start = {}
+    if run.start is not None:
+        load_weights(model, run.start)
+        start["start"] = hashlib.sha256(run.start.read_bytes()).hexdigest()
     data = _memory(run, recipe, workers)
     data = data.to(device)
     monitor = None
@@ -81,9 +94,6 @@ def train_reference(
         def monitor(model: nn.Module) -> Score:
             return Score(accuracy(model, watched.plain(), device=device).top1)
 
-    with torch.random.fork_rng():
-        torch.manual_seed(run.config.seed)
-        model = build(run.name, weights=False, **run.arguments)
     lines = fit(
         model,
         data,
@@ -96,6 +106,7 @@ def train_reference(
             "recipe": recipe.to_dict(),
             "images": len(data),
             "held_out": run.held_out,
+            **start,
         },
         monitor=monitor,
         progress=progress,
@@ -117,6 +128,8 @@ def train_reference(
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": _versions(),
     }
+    if run.start is not None:
+        report |= {**start, "before": _report_beside(run.start)}
     if evaluate:
         batches = open_data(
             run.eval_data or run.data,
@@ -141,6 +154,15 @@ def _memory(run: ReferenceRun, recipe: Recipe, workers: int) -> InMemory:
         only=run.eval_data is not None,
     )
     return read_into_memory(loader, mean=recipe.mean, std=recipe.std, batch=run.config.batch)
+
+
+def _report_beside(weights: Path) -> dict[str, Any] | None:
+    """How ``weights`` came about, where that is on record: their card, or their run's report."""
+    for place in (weights.with_suffix(".json"), weights.with_name(REPORT)):
+        if place.exists():
+            found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+            return found
+    return None
 
 
 def _figures(result: Accuracy) -> dict[str, Any]:
