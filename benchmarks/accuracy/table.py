@@ -89,22 +89,25 @@ def _section(cells: dict[Key, Any], model: str, rows: list[dict[str, Any]]) -> s
         lines.append(f"| {method} | {ranking or '-'} | {how} | {cells_} |")
     failed = {(k[1], c["failed"]) for k, c in cells.items() if k[0] == model and "failed" in c}
     lines += [f"\n{method}: {reason}." for method, reason in sorted(failed)]
+    beside = _beside(rows, levels)
     costs = _costs(rows, levels, dense["none"]["figures"])
-    return "\n".join([*lines, "", _beside(rows, levels), "", costs, ""])
+    return "\n".join([*lines, "", *([beside, ""] if beside else []), costs, ""])
 
 
 def _beside(rows: list[dict[str, Any]], levels: list[str]) -> str:
-    """How much more rivals lose than optimal, without recovery."""
-    lines = [
-        "Points that rivals lose more than `optimal`, paired, no recovery (l1):\n",
-        f"| rival | {' | '.join(levels)} |",
-        "|---" * (1 + len(levels)) + "|",
-    ]
+    """How much more rivals lose than optimal, without recovery; nothing if no rival was run."""
     plain = {
         (r["method"], r["level"]): r
         for r in rows
         if (r["saliency"], r["recover"]) == ("l1", "none")
     }
+    if not any(method in RIVALS for method, _ in plain):
+        return ""
+    lines = [
+        "Points that rivals lose more than `optimal`, paired, no recovery (l1):\n",
+        f"| rival | {' | '.join(levels)} |",
+        "|---" * (1 + len(levels)) + "|",
+    ]
     for rival in RIVALS:
         cells = []
         for level in levels:
@@ -148,6 +151,7 @@ def _timed(row: dict[str, Any]) -> str:
 
 
 def _chart(model: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    run = {(r["method"], r["saliency"], r["recover"]) for r in rows}
     return {
         "caption": f"{model}: accuracy lost by memory saved",
         "x": "memory saved, %",
@@ -171,6 +175,7 @@ def _chart(model: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
                 ),
             }
             for method, ranking, how in PICTURED
+            if (method, ranking, how) in run
         ],
     }
 
