@@ -32,7 +32,7 @@ def write(paths: Sequence[Path]) -> None:
     cells = read(*paths)
     stem = RESULTS / f"accuracy-{date.today()}"
     models = list(dict.fromkeys(key[0] for key in cells))
-    parts = [HEAD.format(day=date.today(), machine=_machines(cells))]
+    parts = [HEAD.format(day=date.today(), machine=_machines(cells)), *_commands(cells)]
     for model in models:
         rows = _rows(cells, model)
         parts.append(_section(cells, model, rows))
@@ -178,6 +178,12 @@ def _chart(model: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
             if (method, ranking, how) in run
         ],
     }
+
+
+def _commands(cells: dict[Key, Any]) -> list[str]:
+    """What was typed, where that is on record."""
+    typed = dict.fromkeys(c["command"] for c in cells.values() if "command" in c)
+    return ["\n".join(f"    {command}" for command in typed) + "\n"] if typed else []
 
 
 def _machines(cells: dict[Key, Any]) -> str:
