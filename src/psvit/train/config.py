@@ -53,7 +53,9 @@ class TrainConfig:
     ``early_tau`` (0: as many, as large, as slow as later; see ``psvit.train.timing``). That is
     cheaper by as much and costs little: the rest is enough to get used to all of them (smaller
     images first: Tan and Le, "EfficientNetV2", ICML 2021, section 4).
-    ``channels_last`` is the order in memory that convolutions on CPUs are faster in.
+    ``channels_last`` is the order in memory that convolutions are faster in. ``compile`` puts
+    forward and backward through torch.compile, and on a GPU replays them from CUDA graphs: worth
+    its minute in long runs (see ``psvit.train.compiled``).
     """
 
     epochs: float = 100.0
@@ -67,6 +69,7 @@ class TrainConfig:
     ema: float = 0.0
     bf16: bool = False
     channels_last: bool = False
+    compile: bool = False
     early_T: int = 0
     early_tau: float = 0.0
     early_size: int = 0

@@ -26,9 +26,10 @@ from psvit.train.augment import augment, blend_labels, mix, shrink
 from psvit.train.batches import Batch, TrainingData
 from psvit.train.bn import remeasure_bn
 from psvit.train.checkpoint import BEST, LAST, Checkpoint, RunFolder
+from psvit.train.compiled import compiled
 from psvit.train.config import TrainConfig, learning_rate, total_steps
 from psvit.train.devices import Devices
-from psvit.train.neuron import fast_neurons
+from psvit.train.neuron import fast_neurons, traceable_neurons
 from psvit.train.progress import Status
 from psvit.train.randaugment import check_randaugment
 from psvit.train.score import Score
@@ -92,9 +93,10 @@ def fit(
         folder = RunFolder(out, {**(settings or {}), "config": config.to_dict()}, defaults)
         if devices.main:
             devices.wait()
-    compiled = total_steps(config, data.steps) >= COMPILE_STEPS
     model.to(devices.device)
-    with torch.random.fork_rng(), fast_neurons(model, compiled=compiled):
+    long = total_steps(config, data.steps) >= COMPILE_STEPS
+    neurons = traceable_neurons(model) if config.compile else fast_neurons(model, compiled=long)
+    with torch.random.fork_rng(), neurons:
         torch.manual_seed(config.seed + devices.rank)
         run = _Run(model, data, config, folder, loss, devices, monitor if best else None)
         run.resume(log)
@@ -120,6 +122,7 @@ class _Run:
         self.model = model.to(devices.device)
         if config.channels_last:
             lay_out(model, torch.channels_last)
+        self.forward = compiled(model, devices.device) if config.compile else model
         self.data, self.config, self.folder = data, config, folder
         self.devices, self.device, self.judge = devices, devices.device, judge
         self.loss = loss if loss is not None else self._cross_entropy
@@ -238,17 +241,17 @@ class _Run:
         if mixed:
             images, partner, share = mix(images, how, rng)
         reset_state(self.model)
+        self.optimizer.zero_grad(set_to_none=True)
         with (
             time_steps(self.model, config.early_T if early else 0),
             time_constant(self.model, config.early_tau if early else 0.0),
             torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16),
         ):
-            logits = logits_of(self.model, images).float()
+            logits = logits_of(self.forward, images).float()
         targets = labels
         if mixed and self.data.labelled:
             targets = blend_labels(labels, partner, share, logits.shape[1])
         loss = self.loss(logits, targets, images)
-        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         correct = (logits.argmax(1) == labels).sum()
         value, right, seen = self._together(loss, correct, len(labels))

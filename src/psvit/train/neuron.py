@@ -87,6 +87,21 @@ class _Lif(torch.autograd.Function):
         return _restore(on_x, grads[0], ctx.axes), None, None, None, None, None
 
 
+class _TracedLif(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, tau: float, threshold: float, reset: float, alpha: float
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        ctx.constants = tau, threshold, reset, alpha
+        return spikes_of(x, tau, threshold, reset)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        return gradient_of(x, grads[0], *ctx.constants), None, None, None, None
+
+
 def _axes_in_memory(x: torch.Tensor) -> list[int]:
     """The axes, T first, then as they lie in memory: so that ``[T, N]`` is a view of ``x``."""
     strides = x.stride()
@@ -136,11 +151,24 @@ def fast_neurons(model: nn.Module, *, compiled: bool) -> Iterator[int]:
 
     ``compiled`` costs half a minute, the first time on a machine. Weights are untouched.
     """
-    nodes = [module for module in model.modules() if _is_plain_lif(module)]
     place = next((p.device.type for p in model.parameters()), "cpu")
-    kernels = _compiled(place) if compiled and nodes else _PLAIN
+    kernels = _compiled(place) if compiled and _plain_lifs(model) else _PLAIN
+    with _replaced(model, partial(_fire, kernels)) as count:
+        yield count
+
+
+@contextmanager
+def traceable_neurons(model: nn.Module) -> Iterator[int]:
+    """As ``fast_neurons``, for a model that is compiled as a whole: the compiler sees inside."""
+    with _replaced(model, _fire_traced) as count:
+        yield count
+
+
+@contextmanager
+def _replaced(model: nn.Module, fire: Callable[[Any, torch.Tensor], torch.Tensor]) -> Iterator[int]:
+    nodes = _plain_lifs(model)
     for node in nodes:
-        node.forward = partial(_fire, node, kernels)
+        node.forward = partial(fire, node)
     try:
         yield len(nodes)
     finally:
@@ -148,11 +176,25 @@ def fast_neurons(model: nn.Module, *, compiled: bool) -> Iterator[int]:
             del node.forward
 
 
-def _fire(node: Any, kernels: tuple[Spike, SpikeGradient], x: torch.Tensor) -> torch.Tensor:
-    alpha = float(node.surrogate_function.alpha)
+def _fire(kernels: tuple[Spike, SpikeGradient], node: Any, x: torch.Tensor) -> torch.Tensor:
     run: Any = _Lif.apply  # torch ships no signature for it
-    spikes: torch.Tensor = run(x, node.tau, node.v_threshold, node.v_reset, alpha, kernels)
+    spikes: torch.Tensor = run(x, *_constants(node), kernels)
     return spikes
+
+
+def _fire_traced(node: Any, x: torch.Tensor) -> torch.Tensor:
+    run: Any = _TracedLif.apply
+    spikes: torch.Tensor = run(x, *_constants(node))
+    return spikes
+
+
+def _constants(node: Any) -> tuple[float, float, float, float]:
+    alpha = float(node.surrogate_function.alpha)
+    return node.tau, node.v_threshold, node.v_reset, alpha
+
+
+def _plain_lifs(model: nn.Module) -> list[Any]:
+    return [module for module in model.modules() if _is_plain_lif(module)]
 
 
 def _is_plain_lif(module: Any) -> bool:
