@@ -8,9 +8,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.cells import DENSE, Key, read, unpacked
+from benchmarks.accuracy.cells import DENSE, Key, key_of, read, unpacked
 from psvit.evaluate import paired_drop
 from psvit.report.svg import chart_svg
+
+Cell = dict[str, Any]
+"""A result: a line of a file."""
 
 RESULTS = Path(__file__).parents[1] / "results"
 CONTROLS = {"none": "none", "obs": "none", "lsq": "none"}
@@ -29,9 +32,9 @@ RIVALS = ("uniform", "psvit", "primesvt")
 
 def write(paths: Sequence[Path]) -> None:
     """benchmarks/results/accuracy-DATE.md, .json, and a picture for each model."""
-    cells = read(*paths)
+    cells = [cell for path in paths for cell in read(path).values()]
     stem = RESULTS / f"accuracy-{date.today()}"
-    models = list(dict.fromkeys(key[0] for key in cells))
+    models = list(dict.fromkeys(cell["model"] for cell in cells))
     parts = [HEAD.format(day=date.today(), machine=_machines(cells)), *_commands(cells)]
     for model in models:
         rows = _rows(cells, model)
@@ -40,7 +43,7 @@ def write(paths: Sequence[Path]) -> None:
         picture.write_text(chart_svg(_chart(model, rows)))
     stem.with_suffix(".md").write_text("\n".join(parts))
     stem.with_suffix(".json").write_text(
-        json.dumps([dict(cells[key]) for key in sorted(cells)], indent=0) + "\n"
+        json.dumps(sorted(cells, key=lambda c: (key_of(c), _device(c))), indent=0) + "\n"
     )
     print(f"written to {stem}.md")
 
@@ -57,51 +60,77 @@ run in TF32, alike for every model.
 """
 
 
-def _rows(cells: dict[Key, Any], model: str) -> list[dict[str, Any]]:
-    rows = []
-    for key, cell in cells.items():
-        if key[0] != model or key[1] == DENSE or "failed" in cell:
+def _rows(cells: list[Cell], model: str) -> list[Cell]:
+    """The results of pruned models, with what they lose against the unpruned one on their device.
+
+    Of a result that several files have, the first file's.
+    """
+    dense = {(_device(c), c["recover"]): c for c in cells if _is_dense(c, model)}
+    rows: dict[Key, Cell] = {}
+    for cell in cells:
+        key = key_of(cell)
+        if cell["model"] != model or cell["method"] == DENSE or "failed" in cell or key in rows:
             continue
-        control = cells[model, DENSE, "", CONTROLS.get(key[3], "bn"), "0%"]
+        control = dense[_device(cell), CONTROLS.get(cell["recover"], "bn")]
         lost, low, high = paired_drop(unpacked(control), unpacked(cell))
-        rows.append({**cell, "lost": lost, "low": low, "high": high})
-    return rows
+        rows[key] = {**cell, "lost": lost, "low": low, "high": high}
+    return list(rows.values())
 
 
-def _section(cells: dict[Key, Any], model: str, rows: list[dict[str, Any]]) -> str:
+def _is_dense(cell: Cell, model: str) -> bool:
+    return (cell["model"], cell["method"]) == (model, DENSE)
+
+
+def _device(cell: Cell) -> str:
+    return cell.get("device", "")
+
+
+def _section(cells: list[Cell], model: str, rows: list[Cell]) -> str:
     levels = sorted({row["level"] for row in rows}, key=lambda text: float(text[:-1]))
-    dense = {key[3]: cell for key, cell in cells.items() if key[:2] == (model, DENSE)}
-    said = ", ".join(f"{how} {cell['accuracy']:.2%}" for how, cell in dense.items())
+    dense = [cell for cell in cells if _is_dense(cell, model)]
+    marks = dict(zip(dict.fromkeys(map(_device, dense)), ("", "*", "+", "#"), strict=False))
     lines = [
         f"\n## {model}\n",
-        f"Unpruned, by recovery: {said}, of {dense['none']['n']:,} images; neurons fire at "
-        f"{dense['none']['rate']:.1%}.\n",
+        *(_unpruned(dense, device, marks[device]) for device in marks),
         f"| method | ranking | recovery | {' | '.join(levels)} |",
         "|---" * (3 + len(levels)) + "|",
     ]
     for method, ranking, how in sorted({(r["method"], r["saliency"], r["recover"]) for r in rows}):
         found = {
             r["level"]: f"{100 * r['lost']:.2f} ({100 * r['low']:.1f} to {100 * r['high']:.1f})"
+            + marks[_device(r)]
             for r in rows
             if (r["method"], r["saliency"], r["recover"]) == (method, ranking, how)
         }
         cells_ = " | ".join(found.get(level, "") for level in levels)
         lines.append(f"| {method} | {ranking or '-'} | {how} | {cells_} |")
-    failed = {(k[1], c["failed"]) for k, c in cells.items() if k[0] == model and "failed" in c}
+    failed = {(c["method"], c["failed"]) for c in cells if c["model"] == model and "failed" in c}
     lines += [f"\n{method}: {reason}." for method, reason in sorted(failed)]
     beside = _beside(rows, levels)
-    costs = _costs(rows, levels, dense["none"]["figures"])
+    costs = _costs(rows, levels, dense[0]["figures"], marks)
     return "\n".join([*lines, "", *([beside, ""] if beside else []), costs, ""])
 
 
-def _beside(rows: list[dict[str, Any]], levels: list[str]) -> str:
+def _unpruned(dense: list[Cell], device: str, mark: str) -> str:
+    """What the unpruned model does on one device."""
+    found = {c["recover"]: c for c in dense if _device(c) == device}
+    said = ", ".join(f"{how} {cell['accuracy']:.2%}" for how, cell in found.items())
+    where = f"{mark} on {device}: " if mark else ""
+    return (
+        f"{where}Unpruned, by recovery: {said}, of {found['none']['n']:,} images; neurons fire at "
+        f"{found['none']['rate']:.1%}.\n"
+    )
+
+
+def _beside(rows: list[Cell], levels: list[str]) -> str:
     """How much more rivals lose than optimal, without recovery; nothing if no rival was run."""
     plain = {
         (r["method"], r["level"]): r
         for r in rows
         if (r["saliency"], r["recover"]) == ("l1", "none")
     }
-    if not any(method in RIVALS for method, _ in plain):
+    methods = {method for method, _ in plain}
+    if "optimal" not in methods or not methods & set(RIVALS):
         return ""
     lines = [
         "Points that rivals lose more than `optimal`, paired, no recovery (l1):\n",
@@ -112,7 +141,7 @@ def _beside(rows: list[dict[str, Any]], levels: list[str]) -> str:
         cells = []
         for level in levels:
             best, other = plain.get(("optimal", level)), plain.get((rival, level))
-            if best is None or other is None:
+            if best is None or other is None or _device(best) != _device(other):
                 cells.append("")
                 continue
             more, low, high = paired_drop(unpacked(best), unpacked(other))
@@ -121,13 +150,14 @@ def _beside(rows: list[dict[str, Any]], levels: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _costs(rows: list[dict[str, Any]], levels: list[str], whole: dict[str, float]) -> str:
+def _costs(
+    rows: list[Cell], levels: list[str], whole: dict[str, float], marks: dict[str, str]
+) -> str:
     """What optimal's models save of the ``whole``, and the seconds that they took."""
     lines = [
         "Models of `optimal` with `auto`: shares saved (SOPs and energy at the firing rates of the "
         "unpruned model), firing rate afterwards, milliseconds of 32 images in eager mode (in "
-        "brackets: of the unpruned model, in turns), seconds of the choice and of the recovery, on "
-        "the machine above:\n",
+        "brackets: of the unpruned model, in turns), seconds of the choice and of the recovery:\n",
         "| saved | memory | MACs | SOPs | energy | firing rate | 32 images | choosing | recovery |",
         "|---" * 9 + "|",
     ]
@@ -140,8 +170,8 @@ def _costs(rows: list[dict[str, Any]], levels: list[str], whole: dict[str, float
                 for unit in ("memory_bytes", "macs", "sops", "energy_pj")
             ]
             lines.append(
-                f"| {level} | {' | '.join(shares)} | {r['rate']:.1%} | {_timed(r)} | "
-                f"{r['allocation_seconds']:.1f} | {r['recovery_seconds']:.1f} |"
+                f"| {level}{marks[_device(r)]} | {' | '.join(shares)} | {r['rate']:.1%} | "
+                f"{_timed(r)} | {r['allocation_seconds']:.1f} | {r['recovery_seconds']:.1f} |"
             )
     return "\n".join(lines)
 
@@ -150,7 +180,7 @@ def _timed(row: dict[str, Any]) -> str:
     return f"{row['ms']:.1f} ({row['dense_ms']:.1f})" if "ms" in row else ""
 
 
-def _chart(model: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _chart(model: str, rows: list[Cell]) -> dict[str, Any]:
     run = {(r["method"], r["saliency"], r["recover"]) for r in rows}
     return {
         "caption": f"{model}: accuracy lost by memory saved",
@@ -180,12 +210,12 @@ def _chart(model: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _commands(cells: dict[Key, Any]) -> list[str]:
+def _commands(cells: list[Cell]) -> list[str]:
     """What was typed, where that is on record."""
-    typed = dict.fromkeys(c["command"] for c in cells.values() if "command" in c)
+    typed = dict.fromkeys(c["command"] for c in cells if "command" in c)
     return ["\n".join(f"    {command}" for command in typed) + "\n"] if typed else []
 
 
-def _machines(cells: dict[Key, Any]) -> str:
-    named = {f"{c['device']}, torch {c['torch']}" for c in cells.values() if "device" in c}
+def _machines(cells: list[Cell]) -> str:
+    named = {f"{c['device']}, torch {c['torch']}" for c in cells if "device" in c}
     return "; ".join(sorted(named))

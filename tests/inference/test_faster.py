@@ -19,7 +19,11 @@ from tests.zoo.wake import wake
 SMALL = {
     "spikformer-digits": {"weights": False, "embed_dims": 32, "depths": 1},
     "sdt-cifar10": {"weights": False, "embed_dims": 32, "depths": 1},
-    "meta-spikeformer-cifar10": {"embed_dims": (8, 16, 16, 16), "depths": (1, 1)},
+    "meta-spikeformer-cifar10": {
+        "weights": False,
+        "embed_dims": (8, 16, 16, 16),
+        "depths": (1, 1),
+    },
 }
 
 

@@ -194,7 +194,7 @@ def test_sizes_of_which_no_model_can_be_made(arguments: dict[str, Any], said: st
 
 
 def test_the_small_one_keeps_64_tokens_and_fits_into_8_megabytes() -> None:
-    model: Any = build("meta-spikeformer-cifar10", T=1)
+    model: Any = build("meta-spikeformer-cifar10", weights=False, T=1)
     assert sum(p.numel() for p in model.parameters()) < 2_000_000
     seen: list[torch.Size] = []
     for part in (model.downsample1_2, model.block3[-1], model.block4[-1]):

@@ -28,7 +28,7 @@ def _card(name: str) -> dict[str, Any]:
 def test_weights_fit_their_model_strictly(name: str) -> None:
     path = MODELS[name].weights_path
     assert path is not None
-    assert path.stat().st_size <= MOST_BYTES.get(name, 8_000_000)
+    assert path.stat().st_size <= MOST_BYTES.get(name, 8 * 2**20)
     weights = load_file(path)
     model = build(name)
     assert set(weights) == set(model.state_dict())

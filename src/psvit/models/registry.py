@@ -86,11 +86,12 @@ _ENTRIES = (
     ModelEntry(
         "meta-spikeformer-cifar10",
         f"{_META}:meta_spikeformer_cifar10",
-        "Meta-SpikeFormer (SDT-v2) of 2.0M parameters for CIFAR-10, untrained, 64 tokens",
+        "Meta-SpikeFormer (SDT-v2) of 2.0M parameters, trained on CIFAR-10, 64 tokens",
         (1, 3, 32, 32),
         10,
         "parquet:GLOB",
         "cifar10",
+        weights="meta-spikeformer-cifar10",
     ),
     ModelEntry(
         "meta-spikeformer-15m",
