@@ -56,7 +56,7 @@ Points of top-1 lost on the same test images, paired, with 95 % intervals: witho
 with `obs` or `lsq`, against the unpruned model; with `bn` or `auto` against the unpruned one after
 batch-norm re-estimation. Rankings, analyses
 (256 images) and recoveries (1,024) saw training images only, without labels. On a GPU convolutions
-run in TF32, alike for every model.
+run in TF32, alike for every model; results of other devices are marked.
 """
 
 
@@ -88,7 +88,7 @@ def _device(cell: Cell) -> str:
 def _section(cells: list[Cell], model: str, rows: list[Cell]) -> str:
     levels = sorted({row["level"] for row in rows}, key=lambda text: float(text[:-1]))
     dense = [cell for cell in cells if _is_dense(cell, model)]
-    marks = dict(zip(dict.fromkeys(map(_device, dense)), ("", "*", "+", "#"), strict=False))
+    marks = dict(zip(dict.fromkeys(map(_device, dense)), ("", r"\*", r"\+", r"\#"), strict=False))
     lines = [
         f"\n## {model}\n",
         *(_unpruned(dense, device, marks[device]) for device in marks),
@@ -115,9 +115,9 @@ def _unpruned(dense: list[Cell], device: str, mark: str) -> str:
     """What the unpruned model does on one device."""
     found = {c["recover"]: c for c in dense if _device(c) == device}
     said = ", ".join(f"{how} {cell['accuracy']:.2%}" for how, cell in found.items())
-    where = f"{mark} on {device}: " if mark else ""
+    where = f" on {device} (where {mark} stands below)" if mark else ""
     return (
-        f"{where}Unpruned, by recovery: {said}, of {found['none']['n']:,} images; neurons fire at "
+        f"Unpruned{where}, by recovery: {said}, of {found['none']['n']:,} images; neurons fire at "
         f"{found['none']['rate']:.1%}.\n"
     )
 
