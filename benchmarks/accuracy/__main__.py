@@ -13,7 +13,6 @@ are only what results are read off. `table` writes benchmarks/results/accuracy-D
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import torch
 from benchmarks.accuracy.run import run
 from benchmarks.accuracy.table import write
 from psvit.memory import keep_freed_memory
-from psvit.places import without_place
+from psvit.places import command_elsewhere
 
 LEVELS = "22.4%,50%,40%,26.7%,10%,65%,80%"
 
@@ -52,7 +51,9 @@ def main() -> None:
     table.add_argument("files", type=Path, nargs="+")
     table.set_defaults(do=lambda options: write(options.files))
     options = parser.parse_args()
-    options.command = "python -m benchmarks.accuracy " + shlex.join(_without_places(sys.argv[1:]))
+    options.command = command_elsewhere(
+        "python -m benchmarks.accuracy", sys.argv[1:], {"-o": "FILE", "--out": "FILE"}
+    )
     options.do(options)
 
 
@@ -61,18 +62,6 @@ def _run(options: argparse.Namespace) -> None:
     keep_freed_memory()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     run(options)
-
-
-def _without_places(words: list[str]) -> list[str]:
-    """The command line as others would type it: without the folders of this machine."""
-    short = {
-        "--data": without_place,
-        "--eval-data": without_place,
-        "--checkpoint": lambda word: Path(word).name,
-        "-o": lambda word: "FILE",
-        "--out": lambda word: "FILE",
-    }
-    return [short.get(before, str)(word) for before, word in zip(["", *words], words, strict=False)]
 
 
 def _names(text: str) -> list[str]:

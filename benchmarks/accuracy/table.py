@@ -32,7 +32,7 @@ RIVALS = ("uniform", "psvit", "primesvt")
 
 def write(paths: Sequence[Path]) -> None:
     """benchmarks/results/accuracy-DATE.md, .json, and a picture for each model."""
-    cells = [cell for path in paths for cell in read(path).values()]
+    cells = _read_all(paths)
     stem = RESULTS / f"accuracy-{date.today()}"
     models = list(dict.fromkeys(cell["model"] for cell in cells))
     parts = [HEAD.format(day=date.today(), machine=_machines(cells)), *_commands(cells)]
@@ -60,10 +60,19 @@ run in TF32, alike for every model; results of other devices are marked.
 """
 
 
+def _read_all(paths: Sequence[Path]) -> list[Cell]:
+    """The results in files; of one that several have from the same device, the first file's."""
+    found: dict[tuple[Key, str], Cell] = {}
+    for path in paths:
+        for key, cell in read(path).items():
+            found.setdefault((key, _device(cell)), cell)
+    return list(found.values())
+
+
 def _rows(cells: list[Cell], model: str) -> list[Cell]:
     """The results of pruned models, with what they lose against the unpruned one on their device.
 
-    Of a result that several files have, the first file's.
+    Of a result that several devices gave, the first one's.
     """
     dense = {(_device(c), c["recover"]): c for c in cells if _is_dense(c, model)}
     rows: dict[Key, Cell] = {}

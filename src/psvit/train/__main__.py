@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from psvit.errors import PsvitError
 from psvit.memory import keep_freed_memory
 from psvit.models import MODELS
-from psvit.places import without_place
+from psvit.places import command_elsewhere
 from psvit.train.config import Augment, TrainConfig
 from psvit.train.presets import preset_of
 from psvit.train.progress import ProgressLine
@@ -78,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = train_reference(
             run,
             options.out,
-            command="python -m psvit.train " + shlex.join(_without_places(arguments)),
+            command=command_elsewhere("python -m psvit.train", arguments, {"--out": "DIR"}),
             device=options.device,
             workers=options.workers,
             evaluate=not options.no_eval,
@@ -147,22 +146,6 @@ def _argument(text: str) -> tuple[str, object]:
         return key, json.loads(value)
     except ValueError:
         return key, value
-
-
-def _without_places(arguments: Sequence[str]) -> list[str]:
-    """The command line as others would type it: without --out and the folders of this machine."""
-    kept: list[str] = []
-    for i, word in enumerate(arguments):
-        flag = arguments[i - 1] if i else ""
-        if word == "--out":
-            kept += ["--out", "DIR"]
-        elif flag in ("--data", "--eval-data") and ":" in word:
-            kept.append(without_place(word))
-        elif flag == "--start":
-            kept.append(Path(word).name)
-        elif flag not in ("--out",) and not word.startswith("--out="):
-            kept.append(word)
-    return kept
 
 
 if __name__ == "__main__":
