@@ -44,6 +44,7 @@ def main() -> None:
     one.add_argument("--limit", type=int, help="of the test images, drawn at random")
     one.add_argument("--workers", type=int, default=0)
     one.add_argument("--threads", type=int, default=1)
+    one.add_argument("--bf16", action="store_true", help="fine-tune in bfloat16 on a CPU too")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("-o", "--out", type=Path, required=True)
     one.set_defaults(do=_run)

@@ -94,7 +94,7 @@ def _level(bench: Bench, options: argparse.Namespace, method: str, level: str, d
         else:
             model = rewrite(bench.graph, plan)
         if how.startswith("finetune"):
-            model = _tuned(bench, options, model, plan, float(how.removeprefix("finetune")))
+            model = _tuned(bench, options, model, plan, line)
         else:
             model = bench.recovered(model, how, plan)
         _judge(bench, options, line, model, plan, time.perf_counter() - start, chose)
@@ -138,9 +138,17 @@ def _share(level: str) -> float:
 
 
 def _tuned(
-    bench: Bench, options: argparse.Namespace, model: nn.Module, plan: Plan | None, epochs: float
+    bench: Bench,
+    options: argparse.Namespace,
+    model: nn.Module,
+    plan: Plan | None,
+    line: dict[str, Any],
 ) -> nn.Module:
-    """After recovery auto, distilled from the dense model: without labels."""
+    """After recovery auto, distilled from the dense model: without labels.
+
+    Its checkpoints and log lie beside the file of results, and a run that was killed goes on.
+    """
+    name = "-".join([options.out.stem, *key_of(line)]).replace("%", "")
     model = bench.recovered(model, "auto", plan)
     if "all" not in bench.kept:
         recipe = RECIPES[options.recipe]
@@ -162,8 +170,9 @@ def _tuned(
         data,
         plan=plan,
         device=bench.device,
-        epochs=epochs,
-        bf16=bench.device.type == "cuda",
+        run=options.out.with_name(name),
+        epochs=float(line["recover"].removeprefix("finetune")),
+        bf16=options.bf16 or bench.device.type == "cuda",
         seed=options.seed,
         **TUNING,
     )
