@@ -11,17 +11,22 @@ import torch
 from torch import Tensor, nn
 
 import psvit
+from psvit.allocate import allocate
+from psvit.calibrate import calibrate
 from psvit.capture.copying import private_copy
+from psvit.data import open_data
 from psvit.errors import DataError, ModelError
 from psvit.groups import make_plan
+from psvit.models.load import load_model
 from psvit.outputs import kl_per_image, predict
-from psvit.recover import Origin
+from psvit.recover import Origin, recover
 from psvit.recover.auto import STEPS, auto, split
 from psvit.recover.bn import reestimate
 from psvit.recover.lsq import Fit
 from psvit.report.page import render
 from psvit.report.rebuild import report_data
 from psvit.rewrite import rewrite
+from psvit.saliency import obs_scores
 from tests.calibrate.nets import Ready, Spikes, ready
 from tests.zoo.case import float64
 
@@ -177,3 +182,23 @@ def test_images_are_split_whatever_their_batches() -> None:
         assert held
     with pytest.raises(DataError, match="at least 2"), float64():
         split([whole[:1]])
+
+
+def test_half_a_trained_model_gets_nearer_to_it_than_by_compensation_alone() -> None:
+    model = load_model("spikformer-digits").model.eval()
+    batches = [x for x, _ in open_data("digits", split="train", shuffle=True, batch_size=128)]
+    images, unseen = batches[:6], batches[6:]
+    graph = psvit.capture(model, images[0][:2])
+    groups = psvit.find_groups(graph)
+    dense = calibrate(graph, groups, images)
+    plan = allocate(graph, groups, obs_scores(dense), {"memory": 0.5}, "uniform")
+    teacher = predict(model, [(batch,) for batch in unseen])
+
+    def left(how: str) -> float:
+        small = recover(rewrite(graph, plan), images, how, Origin(graph, groups, plan, dense))
+        logs = predict(small, [(batch,) for batch in unseen])
+        return float(kl_per_image(teacher, logs).mean())
+
+    none, compensated, found = (left(how) for how in ("none", "obs", "auto"))
+    assert none > 10 * compensated  # there was something to recover
+    assert found < 0.8 * compensated
