@@ -108,17 +108,17 @@ def patches(
     ``x`` is ``[..., I]`` for a linear layer and ``[..., G * I, *spatial]`` for a convolution;
     leading axes (T, B) are folded into the rows. In the dtype of ``x``.
     """
-    view = _windows(geometry, x)  # [N, *out, G * I, *kernel], without a copy
+    view = _windows(geometry, x)  # [N, *out, *kernel, G * I], channels next to one another
     rank = len(geometry.kernel)
     sizes = view.shape[: rank + 1]
-    total, width = prod(sizes), prod(view.shape[rank + 1 :])
+    total, width, taps = prod(sizes), prod(view.shape[rank + 1 :]), geometry.taps
     step = max(1, CHUNK_ELEMENTS // max(width, 1))
     if rows is None:
         rows = torch.arange(total, device=x.device)
     for some in torch.split(rows, step):
         places = torch.unravel_index(some, sizes)
-        chunk = view[places].reshape(len(some), geometry.groups, -1)
-        yield chunk.transpose(0, 1)
+        chunk = view[places].reshape(len(some), taps, geometry.groups, -1)
+        yield chunk.permute(2, 0, 3, 1).reshape(geometry.groups, len(some), -1)
 
 
 def _windows(geometry: Geometry, x: torch.Tensor) -> torch.Tensor:
@@ -130,10 +130,11 @@ def _windows(geometry: Geometry, x: torch.Tensor) -> torch.Tensor:
     if any(pads):
         mode = "constant" if geometry.mode == "zeros" else geometry.mode
         x = functional.pad(x, pads, mode=mode)
+    x = x.movedim(1, -1).contiguous()
     for axis in range(rank):
         size = geometry.dilation[axis] * (geometry.kernel[axis] - 1) + 1
-        x = x.unfold(2 + axis, size, geometry.stride[axis])[..., :: geometry.dilation[axis]]
-    return x.movedim(1, 1 + rank)
+        x = x.unfold(1 + axis, size, geometry.stride[axis])[..., :: geometry.dilation[axis]]
+    return x.movedim(1 + rank, -1)
 
 
 def _outputs(geometry: Geometry, sizes: tuple[int, ...]) -> list[int]:

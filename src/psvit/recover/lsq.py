@@ -36,7 +36,6 @@ from psvit.capture.program import (
 )
 from psvit.errors import ModelError
 from psvit.groups import make_plan
-from psvit.neurons import one_pass
 from psvit.records import Graph, Groups, Removal
 from psvit.recover.least_squares import RIDGE, Sums, solve
 from psvit.recover.origin import Origin
@@ -154,10 +153,13 @@ class _Side:
     def inputs(self, layer: _Layer, batch: int) -> Iterator[tuple[fx.Node, torch.Tensor]]:
         """Each call of a layer and what it reads."""
         values = self.prefix.at(batch, layer.start)
-        with one_pass(self.program.root):
-            for node in walk(self.program, values, layer.start, layer.last + 1):
-                if node in layer.calls:
-                    yield node, values[layer.calls[node]]
+        left = len(layer.calls)
+        for node in walk(self.program, values, layer.start, layer.last + 1):
+            if node in layer.calls:
+                yield node, values[layer.calls[node]]
+                left -= 1
+                if not left:
+                    return  # what the last call puts out is of no use yet
 
 
 @dataclass(frozen=True, eq=False)
