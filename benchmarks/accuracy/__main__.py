@@ -50,7 +50,8 @@ def main() -> None:
     one.set_defaults(do=_run)
     table = commands.add_parser("table", allow_abbrev=False)
     table.add_argument("files", type=Path, nargs="+")
-    table.set_defaults(do=lambda options: write(options.files))
+    table.add_argument("--note", default="", help="a paragraph to put above the tables")
+    table.set_defaults(do=lambda options: write(options.files, options.note))
     options = parser.parse_args()
     options.command = command_elsewhere(
         "python -m benchmarks.accuracy", sys.argv[1:], {"-o": "FILE", "--out": "FILE"}

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from benchmarks.accuracy.cells import DENSE, Key, key_of, read, unpacked
@@ -30,12 +31,16 @@ PICTURED = (
 RIVALS = ("uniform", "psvit", "primesvt")
 
 
-def write(paths: Sequence[Path]) -> None:
-    """benchmarks/results/accuracy-DATE.md, .json, and a picture for each model."""
+def write(paths: Sequence[Path], note: str = "") -> None:
+    """benchmarks/results/accuracy-DATE.md, .json, and a picture for each model.
+
+    ``note``: what a reader has to know of these results in particular.
+    """
     cells = _read_all(paths)
     stem = RESULTS / f"accuracy-{date.today()}"
     models = list(dict.fromkeys(cell["model"] for cell in cells))
-    parts = [HEAD.format(day=date.today(), machine=_machines(cells)), *_commands(cells)]
+    head = HEAD.format(day=date.today(), machine=_machines(cells))
+    parts = [head, *([fill(note, 100) + "\n"] if note else []), *_commands(cells)]
     for model in models:
         rows = _rows(cells, model)
         parts.append(_section(cells, model, rows))
