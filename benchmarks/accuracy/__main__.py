@@ -2,7 +2,7 @@
 
     python -m benchmarks.accuracy run MODEL --data parquet:TRAIN --eval-data parquet:TEST \
         --recipe cifar10 [--device cuda] -o results.jsonl
-    python -m benchmarks.accuracy table results.jsonl [more.jsonl ...]
+    python -m benchmarks.accuracy table results.jsonl [more.jsonl ... earlier-table.json]
 
 `run` appends a line a result, and goes on where it was cut short; several may run at once, each
 into a file of its own. Rankings, analyses and recoveries see training images alone, without labels

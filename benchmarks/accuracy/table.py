@@ -66,11 +66,15 @@ run in TF32, alike for every model; results of other devices are marked.
 
 
 def _read_all(paths: Sequence[Path]) -> list[Cell]:
-    """The results in files; of one that several have from the same device, the first file's."""
+    """The results in files; of one that several have from the same device, the first file's.
+
+    A file is of ``run``, or the .json of an earlier table.
+    """
     found: dict[tuple[Key, str], Cell] = {}
     for path in paths:
-        for key, cell in read(path).items():
-            found.setdefault((key, _device(cell)), cell)
+        earlier = path.suffix == ".json"
+        for cell in json.loads(path.read_text()) if earlier else read(path).values():
+            found.setdefault((key_of(cell), _device(cell)), cell)
     return list(found.values())
 
 
