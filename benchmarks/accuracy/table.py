@@ -59,9 +59,9 @@ HEAD = """# What pruning costs of accuracy
 
 Points of top-1 lost on the same test images, paired, with 95 % intervals: without recovery, and
 with `obs` or `lsq`, against the unpruned model; with `bn` or `auto` against the unpruned one after
-batch-norm re-estimation. Rankings, analyses
-(256 images) and recoveries (1,024) saw training images only, without labels. On a GPU convolutions
-run in TF32, alike for every model; results of other devices are marked.
+batch-norm re-estimation. Rankings, analyses (256 images) and recoveries (1,024) saw training images
+only, without labels. On a GPU convolutions run in TF32, alike for every model; results of other
+devices are marked.
 """
 
 

@@ -39,9 +39,7 @@ HELD_OUT = 0.25
 DRAW = 10.0
 """The ridge of lsq that starts from compensated weights. They are good, and the inputs that the
 pruned model really has are the dense model's with noise: a fit to them shrinks every direction but
-the strongest, so it may change those alone. Uniform at 40 %, 768 training images held out, KL
-divergence after obs, then after lsq with 0.1, 1, 10 and 1e9: spikformer-digits 0.012, 0.013, 0.009,
-0.007, -; spikformer-cifar10 0.195, -, 0.169, 0.154, 0.182."""
+the strongest, so it may change those alone. ``docs/recovery.md`` has what other values do."""
 
 Step = Callable[[Origin, Mapping[str, torch.Tensor], Sequence[torch.Tensor]], Fit]
 """New values of the dense model's tensors, of full size, from those kept so far and images."""
