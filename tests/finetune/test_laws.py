@@ -154,6 +154,30 @@ def test_tuned_models_are_saved_loaded_and_pruned_again(tmp_path: Path) -> None:
     assert again.after.params < result.after.params
 
 
+class _Viewed(nn.Module):
+    """A view that only the other order in memory allows."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.view(x.shape[0], -1)
+
+
+@pytest.mark.parametrize("flatten", [nn.Flatten, _Viewed])
+def test_images_lie_channels_last_where_the_forward_can_do_with_it(
+    flatten: type[nn.Module],
+) -> None:
+    dense = dense_model()
+    dense[6] = flatten()
+    small, last = pruned(dense), []
+    for model in (small, dense):  # the teacher is a copy of dense, with its hooks
+        _, conv = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+        conv.register_forward_hook(lambda _, args, out: last.append(not out.is_contiguous()))
+    tuned = finetune(small, dense, data(), TUNING)
+    assert set(last[-20:]) == {flatten is nn.Flatten}
+    assert tuned.teacher is not None
+    for model in (small, tuned.teacher):
+        assert all(tensor.is_contiguous() for tensor in model.state_dict().values())
+
+
 def test_pruning_may_end_with_fine_tuning() -> None:
     dense = dense_model()
     images = torch.zeros(2, 1, 6, 6)

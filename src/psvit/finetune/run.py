@@ -26,6 +26,7 @@ from psvit.train import Score, Status, TrainingData, find_devices, fit
 from psvit.train.board import open_board
 from psvit.train.config import total_steps
 from psvit.train.loop import COMPILE_STEPS
+from psvit.train.weights import lay_out, runs_channels_last
 
 Line = Mapping[str, Any]
 
@@ -112,6 +113,8 @@ def finetune(
     if dense is not None and tuning.taught:
         teacher = prepare_teacher(dense, _plain_images(parts.train, tuning), devices.device)
         classes = check_classes_alike(small, teacher, example)
+        if _channels_last(teacher, example, tuning, devices.device):
+            lay_out(teacher, torch.channels_last)
     home = next((t.device for t in small.parameters()), torch.device("cpu"))
     small.to(devices.device).requires_grad_(True)
     loss = Distillation(small, teacher, tuning, plan, devices.device)
@@ -130,7 +133,12 @@ def finetune(
     folder = None if run is None else Path(run)
     if folder is not None:
         check_same_plan(folder, what["plan"])
-    config = train_config(tuning, tuple(example.shape[1:]), parts.train.steps)
+    config = train_config(
+        tuning,
+        tuple(example.shape[1:]),
+        parts.train.steps,
+        channels_last=_channels_last(small, example, tuning, devices.device),
+    )
     compiled = total_steps(config, parts.train.steps) >= COMPILE_STEPS
     with loss.active(compiled=compiled), open_board(folder, devices, say) as board:
         lines = fit(
@@ -148,7 +156,7 @@ def finetune(
         )
     small.to(home)
     if teacher is not None:
-        teacher.to("cpu")
+        lay_out(teacher.to("cpu"), torch.contiguous_format)
     return Tuned(
         small, teacher, tuning, tuple(lines), parts.train.images, parts.images, teacher_score
     )
@@ -211,6 +219,13 @@ def _monitor(loss: Distillation, parts: Split) -> Callable[[nn.Module], Score] |
     if held_out is None:
         return None
     return lambda model: loss.score(model, held_out(), labelled=parts.train.labelled)
+
+
+def _channels_last(
+    model: nn.Module, example: torch.Tensor, tuning: Tuning, device: torch.device
+) -> bool:
+    """Whether ``model`` computes with channels last: where that is faster, and its forward can."""
+    return (device.type == "cpu" or tuning.bf16) and runs_channels_last(model, example.to(device))
 
 
 def _check_teacher(score: Score | None, classes: int, say: Callable[[str], None]) -> None:

@@ -82,9 +82,11 @@ class Tuning:
         return {**dataclasses.asdict(self), "features": list(self.features)}
 
 
-def train_config(tuning: Tuning, shape: tuple[int, ...], steps: int) -> TrainConfig:
+def train_config(
+    tuning: Tuning, shape: tuple[int, ...], steps: int, *, channels_last: bool = False
+) -> TrainConfig:
     """What the training loop is told: images of ``shape`` (C, H, W), or frames
-    of events (T, P, H, W), ``steps`` an epoch."""
+    of events (T, P, H, W), ``steps`` an epoch; ``channels_last``: if the student can do with it."""
     return TrainConfig(
         epochs=tuning.epochs,
         batch=tuning.batch,
@@ -94,6 +96,7 @@ def train_config(tuning: Tuning, shape: tuple[int, ...], steps: int) -> TrainCon
         clip=tuning.clip,
         ema=tuning.ema,
         bf16=tuning.bf16,
+        channels_last=channels_last,
         label_smoothing=0.0,
         bn_batches=min(steps, math.ceil(CALIBRATION / max(1, tuning.batch))),
         log_steps=max(1, steps // 10),

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from psvit.neurons import reset_state
+
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """For an optimizer: biases and the parameters of norms do not decay."""
@@ -21,6 +23,27 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 def lay_out(model: Any, layout: torch.memory_format) -> None:
     """Put the weights into another order in memory, in place."""
     model.to(memory_format=layout)  # torch's types know no such call
+
+
+def runs_channels_last(model: nn.Module, images: torch.Tensor) -> bool:
+    """Whether the forward can do with ``channels_last`` weights: some take views that need others.
+
+    ``images [B, C, H, W]``, B >= 2, on the model's device. The model is left as it was.
+    """
+    modes = {module: module.training for module in model.modules()}
+    try:
+        lay_out(model.eval(), torch.channels_last)
+        reset_state(model)
+        with torch.no_grad():
+            model(images)
+    except RuntimeError:
+        return False
+    finally:
+        lay_out(model, torch.contiguous_format)
+        reset_state(model)
+        for module, mode in modes.items():
+            module.training = mode
+    return True
 
 
 def copied(model: nn.Module) -> dict[str, torch.Tensor]:
