@@ -278,6 +278,7 @@ def test_a_model_that_its_first_forward_changes_is_run() -> None:
         (lambda x: x.reshape(2, -1).reshape(2, 6), ()),  # the model itself takes no other batch
         (lambda x: x / float(x.shape[0]), ("axis 0 of the input is fixed at 2",)),
         (lambda x: x.reshape(x.shape[0], 6), ()),
+        (lambda x: x.reshape(len(x) * 3, 2).reshape(len(x), -1), ()),
         (lambda x: x + 0 * int(x.shape[0]), ()),  # another constant, but the same result
     ],
 )

@@ -1,11 +1,13 @@
 """What torch functions alone do not show, made visible for the time of a recording.
 
 Calls of leaf modules, ``autograd.Function.apply`` (user-written surrogate gradients), buffers
-that a forward assigns, the attribute ``T``, einops (which caches plain ints) and compiled code.
+that a forward assigns, ``len(x)``, the attribute ``T``, einops (which caches plain ints) and
+compiled code.
 """
 
 from __future__ import annotations
 
+import builtins
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -44,6 +46,7 @@ def recording(recorder: Recorder, einops: list[Holder] | None = None) -> Iterato
         stack.enter_context(_module_calls(recorder))
         stack.enter_context(_autograd_functions(recorder))
         stack.enter_context(_assigned_buffers(recorder))
+        stack.enter_context(_lengths(recorder))
         stack.enter_context(_time_steps(recorder))
         stack.enter_context(recorder)
         recorder.active = True
@@ -136,6 +139,23 @@ def _assigned_buffers(recorder: Recorder) -> Iterator[None]:
         yield
     finally:
         nn.Module.__setattr__ = original  # type: ignore[method-assign]
+
+
+@contextmanager
+def _lengths(recorder: Recorder) -> Iterator[None]:
+    """``len(x)`` is ``x.shape[0]``: what Python gives for it has forgotten where it is from."""
+    original = builtins.len
+
+    def length(x: Any) -> int:
+        if not (recorder.active and isinstance(x, torch.Tensor) and recorder.is_known(x)):
+            return original(x)
+        return x.shape[0] if x.ndim else original(x)
+
+    builtins.len = length
+    try:
+        yield
+    finally:
+        builtins.len = original
 
 
 @contextmanager
