@@ -37,6 +37,7 @@ from psvit.recover import (
     calibration_images,
     check_recovery,
     default_saliency,
+    recover_control,
     recover_recorded,
 )
 from psvit.rewrite import rewrite
@@ -271,8 +272,7 @@ def _recover(
     if recover == "none":
         return None, {}
     record = recover_recorded(small, images, recover, origin)
-    control = private_copy(model)
-    recover_recorded(control, images, recover, None)
+    control = recover_control(private_copy(model), images, recover, record)
     warning = guessing(control, data or (), origin.device)
     notes = (*record.notes, warning) if warning else record.notes
     return control, {"recovery": replace(record, notes=notes).to_dict()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from psvit.errors import DataError, ModelError
 from psvit.groups import make_plan
 from psvit.models.load import load_model
 from psvit.outputs import kl_per_image, predict
-from psvit.recover import Origin, recover
+from psvit.recover import Origin, recover, recover_control
 from psvit.recover.auto import STEPS, auto, split
 from psvit.recover.bn import reestimate
 from psvit.recover.lsq import Fit
@@ -147,13 +148,17 @@ def test_good_statistics_are_left_alone_and_stale_ones_are_not(
     assert record.steps[0].kl_before == pytest.approx(none, rel=1e-9)
     before = {name: value.clone() for name, value in good.state_dict().items()}
     assert auto(good, images, None).images == 0
+    recover_control(good, images, "auto", record)
     assert all(torch.equal(value, before[name]) for name, value in good.state_dict().items())
 
     for module in good.modules():  # now they are of images that were twice as bright
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None
             module.running_mean.mul_(2)
-    assert auto(private_copy(good), images, None).images == 120
+    one, other = private_copy(good), private_copy(good)
+    assert auto(one, images, None).images == 120
+    recover_control(other, images, "auto", replace(record, stale=True))
+    assert all(torch.equal(v, one.state_dict()[name]) for name, v in other.state_dict().items())
 
 
 def test_pruning_tells_of_the_steps_and_of_a_model_that_guesses(

@@ -26,7 +26,7 @@ from psvit.calibrate import calibrate
 from psvit.errors import DataError, ModelError
 from psvit.groups import make_plan
 from psvit.outputs import kl_per_image, predict
-from psvit.recover.bn import reestimate
+from psvit.recover.bn import pool, reestimate
 from psvit.recover.least_squares import RIDGE
 from psvit.recover.lsq import Fit, lsq
 from psvit.recover.origin import Origin
@@ -89,9 +89,7 @@ def auto(
     has_norms = any(isinstance(m, _BatchNorm) and m.track_running_stats for m in model.modules())
     fitted, held = split(images)
     if origin is None:
-        if not has_norms or not _Teacher.of(model, fitted, held).stale:
-            return Record(0)
-        return Record(_reestimated(model, fitted))
+        return control(model, images, stale=has_norms and _Teacher.of(model, fitted, held).stale)
     trial = _Trial.of(model, origin, fitted, held, has_norms)
     best = _State(trial.kl({}, bn=False))
     tried: list[Tried] = []
@@ -119,6 +117,11 @@ def auto(
         steps=tuple(tried),
         notes=tuple(notes),
     )
+
+
+def control(model: nn.Module, images: Sequence[torch.Tensor], *, stale: bool) -> Record:
+    """What ``auto`` does to a dense ``model``, in place: re-estimated statistics for stale ones."""
+    return Record(_reestimated(model, split(images)[0]) if stale else 0)
 
 
 def split(
@@ -178,13 +181,17 @@ class _Teacher:
         before = {name: value.clone() for name, value in dense.state_dict().items()}
         as_it_is = predict(dense, pairs, place)
 
-        def after(images: Sequence[torch.Tensor]) -> torch.Tensor:
-            _reestimated(dense, images)
-            return predict(dense, pairs, place)
-
+        halves, states = [], []
         try:
-            whole = after(fitted)
-            halves = [after(half) for half in _halves(fitted)]
+            for half in _halves(fitted):
+                _reestimated(dense, half)
+                states.append({name: value.clone() for name, value in dense.state_dict().items()})
+                halves.append(predict(dense, pairs, place))
+            if len(fitted) > 1:
+                pool(dense, states)
+            else:  # of the parts of a batch norms see other than of the whole
+                _reestimated(dense, fitted)
+            whole = predict(dense, pairs, place)
         finally:
             dense.load_state_dict(before)
         moved = float(kl_per_image(whole, as_it_is).mean())
