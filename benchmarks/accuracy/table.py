@@ -58,10 +58,10 @@ HEAD = """# What pruning costs of accuracy
 {day}, {machine}, by `python -m benchmarks.accuracy`.
 
 Points of top-1 lost on the same test images, paired, with 95 % intervals: without recovery, and
-with `obs` or `lsq`, against the unpruned model; with `bn` or `auto` against the unpruned one after
-batch-norm re-estimation. Rankings, analyses (256 images) and recoveries (1,024) saw training images
-only, without labels. On a GPU convolutions run in TF32, alike for every model; results of other
-devices are marked.
+with `obs` or `lsq`, against the unpruned model; with `bn`, `auto` or fine-tuning against the
+unpruned one after batch-norm re-estimation. Rankings, analyses (256 images), recoveries (1,024) and
+fine-tuning (all) saw training images only, without labels. On a GPU convolutions run in TF32, alike
+for every model; results of other devices are marked.
 """
 
 

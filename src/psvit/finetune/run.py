@@ -224,7 +224,7 @@ def _monitor(loss: Distillation, parts: Split) -> Callable[[nn.Module], Score] |
 def _channels_last(
     model: nn.Module, example: torch.Tensor, tuning: Tuning, device: torch.device
 ) -> bool:
-    """Whether ``model`` computes with channels last: where that is faster, and its forward can."""
+    """Whether ``model`` computes with channels last: as presets of training do, if it can."""
     return (device.type == "cpu" or tuning.bf16) and runs_channels_last(model, example.to(device))
 
 

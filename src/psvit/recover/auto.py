@@ -120,7 +120,10 @@ def auto(
 
 
 def control(model: nn.Module, images: Sequence[torch.Tensor], *, stale: bool) -> Record:
-    """What ``auto`` does to a dense ``model``, in place: re-estimated statistics for stale ones."""
+    """What ``auto`` does to a dense ``model``, in place: re-estimated statistics for stale ones.
+
+    ``images`` and what is raised: as for ``auto``.
+    """
     return Record(_reestimated(model, split(images)[0]) if stale else 0)
 
 
@@ -189,7 +192,7 @@ class _Teacher:
                 halves.append(predict(dense, pairs, place))
             if len(fitted) > 1:
                 pool(dense, states)
-            else:  # of the parts of a batch norms see other than of the whole
+            else:  # a norm in train mode sees a batch as a whole: its parts do not add up to it
                 _reestimated(dense, fitted)
             whole = predict(dense, pairs, place)
         finally:

@@ -47,7 +47,7 @@ def reestimate(model: nn.Module, images: Iterable[torch.Tensor]) -> int:
 
 
 def pool(model: nn.Module, states: Sequence[Mapping[str, torch.Tensor]]) -> None:
-    """Set the statistics to those of all the batches that ``states`` were re-estimated on.
+    """Set ``model``'s statistics, in place, to those of all batches of ``states``.
 
     ``states``: state dicts of ``model`` after ``reestimate``, each on batches of its own. What a
     norm sees of a batch does not depend on the batches before, so averages over parts are all

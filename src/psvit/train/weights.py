@@ -28,7 +28,8 @@ def lay_out(model: Any, layout: torch.memory_format) -> None:
 def runs_channels_last(model: nn.Module, images: torch.Tensor) -> bool:
     """Whether the forward can do with ``channels_last`` weights: some take views that need others.
 
-    ``images [B, C, H, W]``, B >= 2, on the model's device. The model is left as it was.
+    ``images``: ``[B, C, H, W]``, or frames ``[B, T, P, H, W]``, on the model's device. Afterwards
+    the weights lie in the usual order.
     """
     modes = {module: module.training for module in model.modules()}
     try:
