@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
     out: Path = options.out
     bench = set_up(options)
     done = read(out)
-    for how in dict.fromkeys(("none", "bn", *options.recover)):
+    for how in dict.fromkeys(("none", *options.recover)):
         _dense(bench, options, how, done)
     for level in options.levels:
         for method in options.methods:

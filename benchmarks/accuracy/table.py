@@ -17,8 +17,8 @@ Cell = dict[str, Any]
 """A result: a line of a file."""
 
 RESULTS = Path(__file__).parents[1] / "results"
-CONTROLS = {"none": "none", "obs": "none", "lsq": "none"}
-"""Which recovery the unpruned model has that a pruned one is compared with; of others, bn."""
+CONTROLS = {"bn": "bn"}
+"""Which recovery the unpruned model has that a pruned one is compared with; of others, none."""
 
 PICTURED = (
     ("uniform", "l1", "none"),
@@ -57,11 +57,10 @@ HEAD = """# What pruning costs of accuracy
 
 {day}, {machine}, by `python -m benchmarks.accuracy`.
 
-Points of top-1 lost on the same test images, paired, with 95 % intervals: without recovery, and
-with `obs` or `lsq`, against the unpruned model; with `bn`, `auto` or fine-tuning against the
-unpruned one after batch-norm re-estimation. Rankings, analyses (256 images), recoveries (1,024) and
-fine-tuning (all) saw training images only, without labels. On a GPU convolutions run in TF32, alike
-for every model; results of other devices are marked.
+Points of top-1 lost on the same test images, paired, with 95 % intervals, against the unpruned
+model; with `bn`, against the unpruned one after the same. Rankings, analyses (256 images),
+recoveries (1,024) and fine-tuning (all) saw training images only, without labels. On a GPU
+convolutions run in TF32, alike for every model; results of other devices are marked.
 """
 
 
@@ -89,7 +88,7 @@ def _rows(cells: list[Cell], model: str) -> list[Cell]:
         key = key_of(cell)
         if cell["model"] != model or cell["method"] == DENSE or "failed" in cell or key in rows:
             continue
-        control = dense[_device(cell), CONTROLS.get(cell["recover"], "bn")]
+        control = dense[_device(cell), CONTROLS.get(cell["recover"], "none")]
         lost, low, high = paired_drop(unpacked(control), unpacked(cell))
         rows[key] = {**cell, "lost": lost, "low": low, "high": high}
     return list(rows.values())

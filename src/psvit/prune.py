@@ -37,7 +37,6 @@ from psvit.recover import (
     calibration_images,
     check_recovery,
     default_saliency,
-    recover_control,
     recover_recorded,
 )
 from psvit.rewrite import rewrite
@@ -272,7 +271,8 @@ def _recover(
     if recover == "none":
         return None, {}
     record = recover_recorded(small, images, recover, origin)
-    control = recover_control(private_copy(model), images, recover, record)
+    control = private_copy(model)
+    recover_recorded(control, images, recover, None)
     warning = guessing(control, data or (), origin.device)
     notes = (*record.notes, warning) if warning else record.notes
     return control, {"recovery": replace(record, notes=notes).to_dict()}

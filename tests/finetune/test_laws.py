@@ -65,16 +65,15 @@ def test_the_teacher_is_untouched_bit_for_bit() -> None:
     assert _same(dense, before)
     assert [m.training for m in dense.modules()] == modes
     assert all(p.requires_grad and p.grad is None for p in dense.parameters())
-    # Its copy differs in batch-norm statistics alone, and does not learn either.
-    changed = [n for n, t in tuned.teacher.state_dict().items() if not torch.equal(t, before[n])]
-    assert changed
-    assert all("running" in name or "num_batches" in name for name in changed)
+    assert tuned.teacher is not None
+    assert tuned.teacher is not dense
+    assert _same(tuned.teacher, before)
 
 
 def test_the_best_weights_on_held_out_images_are_kept(tmp_path: Path) -> None:
     dense = dense_model()
     # Far too fast: later epochs are worse than the first.
-    wild = dataclasses.replace(TUNING, lr=0.5, epochs=5, warmup=0.0)
+    wild = dataclasses.replace(TUNING, lr=1.0, epochs=5, warmup=0.0)
     tuned = finetune(pruned(dense), dense, data(), wild, run=tmp_path / "run")
     judged = [line for line in tuned.log if "held_out_loss" in line]
     assert [line["step"] for line in judged] == [0, 5, 10, 15, 20, 25]
@@ -187,7 +186,5 @@ def test_pruning_may_end_with_fine_tuning() -> None:
     assert told["tuning"]["epochs"] == 1.0
     assert result.settings["recover"] == "finetune"
     assert not _same(result.model, _copied(pruned(dense)))
-    changed = _copied(result.control)
-    assert not _same(dense, changed)
-    assert all("running" in n or "num_batches" in n or torch.equal(t, changed[n])
-               for n, t in dense.state_dict().items())  # fmt: skip
+    assert result.control is not None
+    assert _same(result.control, _copied(dense))

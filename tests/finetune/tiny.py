@@ -7,17 +7,17 @@ from torch import nn
 
 import psvit
 from psvit.finetune import Tuning
-from psvit.train import InMemory
+from psvit.train import InMemory, remeasure_bn
 
 TUNING = Tuning(epochs=2, batch=8, lr=5e-3, held_out=0.2, augment="none", seed=3)
 """Two epochs of five steps each, on 40 of 50 images."""
 
 
 def dense_model(classes: int = 3) -> nn.Module:
-    """Convolutions, batch norm and a head, from a fixed seed."""
+    """Convolutions, batch norms with statistics of the data, and a head, from a fixed seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return nn.Sequential(
+        model = nn.Sequential(
             nn.Conv2d(1, 8, 3, bias=False),
             nn.BatchNorm2d(8),
             nn.ReLU(),
@@ -28,6 +28,8 @@ def dense_model(classes: int = 3) -> nn.Module:
             nn.Dropout(0.2),
             nn.Linear(8 * 2 * 2, classes),
         ).eval()
+    remeasure_bn(model, data().plain(10))
+    return model
 
 
 def pruned(dense: nn.Module) -> nn.Module:

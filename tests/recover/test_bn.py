@@ -9,7 +9,6 @@ from torch import nn
 import psvit
 from psvit.errors import DataError, ModelError, OptionError
 from psvit.recover import calibration_images, check_recovery, recover
-from psvit.recover.bn import pool
 
 
 def model() -> nn.Sequential:
@@ -31,21 +30,6 @@ def test_statistics_are_the_averages_over_all_batches() -> None:
     var = torch.stack([x.var((0, 2, 3)) for x in inputs]).mean(0)
     torch.testing.assert_close(net[1].running_mean, mean, rtol=0, atol=1e-12)
     torch.testing.assert_close(net[1].running_var, var, rtol=0, atol=1e-12)
-
-
-def test_statistics_of_parts_pool_to_those_of_the_whole() -> None:
-    whole, net = recover(model(), batches(5)), model()
-    net[0].unused = nn.BatchNorm2d(5)
-    states = []
-    for part in (batches(5)[:2], batches(5)[2:]):
-        recover(net, part)
-        states.append({name: value.clone() for name, value in net.state_dict().items()})
-    pool(net, states)
-    for name, value in whole.named_buffers():
-        if "running" in name:
-            torch.testing.assert_close(net.get_buffer(name), value, rtol=0, atol=1e-12)
-            assert not torch.equal(value, states[1][name])
-    assert bool((net[0].unused.running_mean == 0).all())
 
 
 def test_weights_modes_and_momentum_stay() -> None:

@@ -108,7 +108,6 @@ def recovery() -> dict[str, object]:
     return {
         "images": 768,
         "held_out": 256,
-        "kl_dense": 0.0021,
         "steps": [dict(zip(keys, one, strict=True)) for one in tried],
         "notes": ["more images would help <here>"],
     }

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import psvit
 from psvit.models import MODELS, build
 from psvit.train.__main__ import main
 from psvit.train.presets import PRESETS
@@ -63,6 +64,16 @@ def test_training_goes_on_from_a_checkpoint_and_says_where_that_came_from(tmp_pa
     assert report["before"] == json.loads((first / "report.json").read_text())
     assert report["start"] == hashlib.sha256(start.read_bytes()).hexdigest()
     assert str(tmp_path) not in json.dumps(report)
+
+
+def test_without_epochs_only_statistics_are_taken(tmp_path: Path) -> None:
+    start = Path(psvit.__file__).parent / "models/weights/spikformer-digits.safetensors"
+    command = ["spikformer-digits", "--data", "digits", "--no-eval", "--start", str(start)]
+    assert main([*command, "--epochs", "0", "--out", str(tmp_path)]) == 0
+    before, after = load_file(start), load_file(tmp_path / "model.safetensors")
+    changed = {n.split(".")[-1] for n, t in before.items() if not torch.equal(t, after[n])}
+    assert changed == {"running_mean", "running_var"}
+    assert json.loads((tmp_path / "report.json").read_text())["train_seconds"] == 0
 
 
 def test_a_run_from_another_checkpoint_is_another_run(

@@ -26,6 +26,7 @@ def test_the_rate_rises_linearly_then_falls_as_half_a_cosine() -> None:
 
 def test_a_run_has_at_least_one_step_and_warms_up_for_half_of_it_at_most() -> None:
     assert total_steps(TrainConfig(epochs=0.001), 10) == 1
+    assert total_steps(TrainConfig(epochs=0), 10) == 0
     config = TrainConfig(epochs=0.4, lr=1.0, warmup=5)
     assert [learning_rate(config, step, 10) for step in range(2)] == pytest.approx([0.5, 1.0])
 
@@ -33,7 +34,7 @@ def test_a_run_has_at_least_one_step_and_warms_up_for_half_of_it_at_most() -> No
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"epochs": 0},
+        {"epochs": -0.5},
         {"epochs": float("nan")},
         {"batch": -1},
         {"lr": float("inf")},

@@ -7,14 +7,26 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from psvit.errors import CheckpointError, ModelError, OutputError, TrainingError
-from psvit.train import Augment, FromLoader, Score, TrainConfig, TrainingData, fit, loop
+from psvit.train import (
+    Augment,
+    FromLoader,
+    Score,
+    TrainConfig,
+    TrainingData,
+    fit,
+    loop,
+    remeasure_bn,
+)
+from psvit.train.augment import augment
 from psvit.train.checkpoint import CHECKPOINT, LOG, write_atomically
 from psvit.train.progress import Status
 from tests.train.small import CONFIG, small_data, small_model
@@ -115,6 +127,36 @@ def test_training_learns_and_ends_in_eval_mode() -> None:
     lines = fit(model, small_data(), plain)
     assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
     assert not model.training
+
+
+def test_statistics_at_the_end_are_of_images_as_they_were_trained_on() -> None:
+    model, expected = small_model(), small_model()
+    how = Augment(crop=2, flip=True, erase=0.5, mixup=0.5)
+    config = TrainConfig(epochs=0, batch=8, bn_batches=3, seed=4, augment=how)
+    lines = fit(model, small_data(), config)
+    assert lines == []
+    data, seen = small_data(), []
+    for index, (images, labels) in enumerate(islice(data.epoch(4, 1), 3)):
+        rng = np.random.default_rng((4, 2, index))
+        changed = augment(images, how, rng, data.fill)
+        assert not torch.equal(changed, images)
+        seen.append((changed, labels))
+    remeasure_bn(expected, seen)
+    for name, value in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_weights_at_the_start_are_judged_as_they_are() -> None:
+    def judge(model: torch.nn.Module) -> Score:
+        seen.append(model[1].running_mean.clone())
+        return Score(1.0 if len(seen) == 1 else 0.5)
+
+    model, seen = small_model(), []
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    fit(model, small_data(), CONFIG, monitor=judge, best=True)
+    assert torch.equal(seen[0], before["1.running_mean"])
+    assert not torch.equal(seen[1], seen[0])
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
 def test_the_monitor_sees_the_averaged_weights_and_leaves_no_trace() -> None:

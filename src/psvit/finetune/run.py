@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from psvit.finetune.data import Split, split
 from psvit.finetune.distill import Distillation
 from psvit.finetune.resume import check_same_plan
 from psvit.finetune.teacher import check_classes_alike, prepare_teacher
-from psvit.finetune.tuning import CALIBRATION, Tuning, train_config
+from psvit.finetune.tuning import Tuning, train_config
 from psvit.records import Plan
-from psvit.train import Score, Status, TrainingData, find_devices, fit
+from psvit.train import Score, Status, find_devices, fit
 from psvit.train.board import open_board
 from psvit.train.config import total_steps
 from psvit.train.loop import COMPILE_STEPS
@@ -36,9 +35,9 @@ class Tuned:
     """A fine-tuned model and how it came about.
 
     ``model``: the best weights on held-out images, in eval mode (the last where none are held
-    out). ``teacher``: the dense model with its batch-norm statistics taken afresh; None where
-    labels alone taught. ``log``: a line a tenth of an epoch. ``images`` were trained on,
-    ``held_out`` chose the weights; ``teacher_score`` is the teacher's on these.
+    out). ``teacher``: a copy of the dense model; None where labels alone taught. ``log``: a line a
+    tenth of an epoch. ``images`` were trained on, ``held_out`` chose the weights;
+    ``teacher_score`` is the teacher's on these.
     """
 
     model: nn.Module
@@ -111,7 +110,7 @@ def finetune(
     example = _checked(parts, tuning, dense, say)
     teacher, classes = None, 0
     if dense is not None and tuning.taught:
-        teacher = prepare_teacher(dense, _plain_images(parts.train, tuning), devices.device)
+        teacher = prepare_teacher(dense, devices.device)
         classes = check_classes_alike(small, teacher, example)
         if _channels_last(teacher, example, tuning, devices.device):
             lay_out(teacher, torch.channels_last)
@@ -205,13 +204,6 @@ def _checked(
     if images is None:
         raise DataError("the training data has no images")
     return images[:2]
-
-
-def _plain_images(data: TrainingData, tuning: Tuning) -> list[torch.Tensor]:
-    """Training images as they are, in whole batches, to take batch-norm statistics on."""
-    batches = islice(data.epoch(tuning.seed, 0), -(-CALIBRATION // tuning.batch))
-    found = [images for images, _ in batches]
-    return [images for images in found if len(images) == len(found[0])]
 
 
 def _monitor(loss: Distillation, parts: Split) -> Callable[[nn.Module], Score] | None:

@@ -1,13 +1,10 @@
-"""The teacher: a copy of the dense model, its batch-norm statistics taken afresh.
+"""The teacher: a frozen copy of the dense model, as it is.
 
-Statistics that lag behind the weights cost the dense model accuracy too, and a student learns what
-its teacher says. So the teacher is, as the control of every recovery, the dense model after
-re-estimation (`psvit.recover.bn`).
+Its batch-norm statistics are not taken again: they are of a whole training set, augmented as its
+weights are used to (see ``psvit.recover.matching``).
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -16,20 +13,11 @@ from psvit.capture.copying import private_copy
 from psvit.errors import ModelError
 from psvit.evaluate.accuracy import logits_of
 from psvit.neurons import reset_state
-from psvit.recover import recover
 
 
-def prepare_teacher(
-    dense: nn.Module, images: Iterable[torch.Tensor], device: torch.device
-) -> nn.Module:
-    """A frozen copy of ``dense`` in eval mode on ``device``; ``dense`` is left alone.
-
-    ``images``: batches ``[B, C, H, W]`` of training images, each as large as the others.
-    """
-    teacher = private_copy(dense).to(device)
-    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in teacher.modules()):
-        recover(teacher, [batch.to(device) for batch in images], "bn")
-    return teacher.eval().requires_grad_(False)
+def prepare_teacher(dense: nn.Module, device: torch.device) -> nn.Module:
+    """A frozen copy of ``dense`` in eval mode on ``device``; ``dense`` is left alone."""
+    return private_copy(dense).to(device).eval().requires_grad_(False)
 
 
 def check_classes_alike(small: nn.Module, teacher: nn.Module, images: torch.Tensor) -> int:

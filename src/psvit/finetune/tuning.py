@@ -12,7 +12,7 @@ from psvit.train import Augment, TrainConfig
 
 AUGMENTATIONS = ("none", "light", "timm")
 CALIBRATION = 1024
-"""Training images on which batch-norm statistics are taken afresh, of teacher and student."""
+"""Training images on which batch-norm statistics are taken afresh, after every epoch."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Tuning:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", tuple(self.features))
+        _require(self.epochs > 0, f"epochs is {self.epochs}, expected more than 0")
         _require(
             math.isfinite(self.temperature) and self.temperature > 0,
             f"temperature is {self.temperature}, expected more than 0",

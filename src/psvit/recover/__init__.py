@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from psvit.errors import OptionError
-from psvit.recover.auto import auto, control
+from psvit.recover.auto import auto
 from psvit.recover.bn import reestimate
 from psvit.recover.lsq import refitted
 from psvit.recover.obs import compensated
@@ -71,20 +71,6 @@ def recover_recorded(
     if method == TRAINED:
         raise OptionError("recovery 'finetune' trains the model: call psvit.finetune")
     return RECOVERIES[method](model, list(images), origin)
-
-
-def recover_control(
-    model: nn.Module, images: Iterable[torch.Tensor], method: str, record: Record
-) -> nn.Module:
-    """The dense model after the same recovery, in place: what a pruned one is compared with.
-
-    ``record``: of the recovery of the pruned one. What it found out about the dense one, whether
-    its statistics are stale, is not found out again. Raises what ``recover`` does.
-    """
-    if record.stale is None:
-        return recover(model, images, method)
-    control(model, list(images), stale=record.stale)
-    return model
 
 
 def default_saliency(recover: str) -> str:

@@ -4,12 +4,9 @@ A fit to calibration images may chase their noise, and batch-norm statistics of 
 worse than stale ones. So a quarter of the images is held out, and a step is kept only if it brings
 the model's outputs there nearer to the dense model's, by the mean KL divergence.
 
-Which dense model: as it is, or after batch-norm re-estimation? Statistics that lag behind the
-weights cost it accuracy, but good ones, of a whole training set, are better than new ones of a
-thousand images. Without labels the two are told apart by what chance does (ours): statistics of
-either half of the images differ by chance alone, and so move the outputs. If re-estimation on all
-of them moves the dense model's outputs by more, its statistics are stale, and the dense model
-after re-estimation is the teacher and the control. Else it is the dense model as it is.
+Batch-norm statistics are not taken again but moved, as far as pruning has moved the activations
+(``psvit.recover.matching``): those of the dense model are of a whole training set, augmented as
+its weights are used to, and better than any that a thousand plain images give.
 """
 
 from __future__ import annotations
@@ -26,9 +23,9 @@ from psvit.calibrate import calibrate
 from psvit.errors import DataError, ModelError
 from psvit.groups import make_plan
 from psvit.outputs import kl_per_image, predict
-from psvit.recover.bn import pool, reestimate
 from psvit.recover.least_squares import RIDGE
 from psvit.recover.lsq import Fit, lsq
+from psvit.recover.matching import Norms, match_norms, watch_norms
 from psvit.recover.origin import Origin
 from psvit.recover.record import Record, Tried
 from psvit.rewrite import rewrite
@@ -69,7 +66,7 @@ def refit(origin: Origin, start: Mapping[str, torch.Tensor], images: Sequence[to
 
 
 STEPS: Mapping[str, Step] = {"obs": compensate, "lsq": refit}
-"""In this order, after bn: re-estimated statistics."""
+"""In this order, after bn: matched statistics."""
 
 
 def auto(
@@ -80,16 +77,16 @@ def auto(
 ) -> Record:
     """Recover ``model``, which was cut as ``origin`` says, in place, by the steps that help.
 
-    First bn, then each of ``steps``, alone and followed by bn; the better of both is kept if the
-    held-out KL divergence is below the least so far. ``images``: batches ``[B, C, H, W]``, of which
-    the last quarter is held out. Without an origin the model is a dense one, and its statistics
-    are re-estimated if they are stale. A step that the model does not allow is left out with a
-    note. Raises DataError for fewer than two images, or images that are not finite.
+    First bn, matched statistics, then each of ``steps``, alone and followed by bn; the better of
+    both is kept if the held-out KL divergence is below the least so far. ``images``: batches
+    ``[B, C, H, W]``, of which the last quarter is held out. Without an origin the model is a dense
+    one, a control: nothing was lost, and nothing changes. A step that the model does not allow is
+    left out with a note. Raises DataError for fewer than two images, or images that are not finite.
     """
+    if origin is None:
+        return Record(0)
     has_norms = any(isinstance(m, _BatchNorm) and m.track_running_stats for m in model.modules())
     fitted, held = split(images)
-    if origin is None:
-        return control(model, images, stale=has_norms and _Teacher.of(model, fitted, held).stale)
     trial = _Trial.of(model, origin, fitted, held, has_norms)
     best = _State(trial.kl({}, bn=False))
     tried: list[Tried] = []
@@ -112,19 +109,9 @@ def auto(
     return Record(
         images=sum(len(batch) for batch in fitted),
         held_out=sum(len(batch) for batch in held),
-        kl_dense=trial.teacher.moved,
-        stale=trial.teacher.stale,
         steps=tuple(tried),
         notes=tuple(notes),
     )
-
-
-def control(model: nn.Module, images: Sequence[torch.Tensor], *, stale: bool) -> Record:
-    """What ``auto`` does to a dense ``model``, in place: re-estimated statistics for stale ones.
-
-    ``images`` and what is raised: as for ``auto``.
-    """
-    return Record(_reestimated(model, split(images)[0]) if stale else 0)
 
 
 def split(
@@ -147,7 +134,7 @@ def split(
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """What has been kept: weights, whether statistics were taken again, and the KL divergence."""
+    """What has been kept: weights, whether statistics were matched, and the KL divergence."""
 
     kl: float
     bn: bool = False
@@ -155,77 +142,21 @@ class _State:
 
 
 @dataclass(frozen=True, eq=False)
-class _Teacher:
-    """What the dense model says on held-out images, as log-probabilities ``[N, K]``.
-
-    ``moved``: KL divergence, in nats an image, between the dense model after re-estimation and as
-    it is; ``chance``: between re-estimations on either half of the images. Both 0 without norms.
-    """
-
-    logs: torch.Tensor
-    moved: float = 0.0
-    chance: float = 0.0
-
-    @property
-    def stale(self) -> bool:
-        """Whether statistics differ from those of the images by more than chance."""
-        return self.moved > self.chance
-
-    @staticmethod
-    def of(
-        dense: nn.Module,
-        fitted: Sequence[torch.Tensor],
-        held: Sequence[torch.Tensor],
-        device: str | torch.device | None = None,
-    ) -> _Teacher:
-        """The better of both dense models; ``dense`` is as before afterwards."""
-        place = device or next(dense.parameters()).device
-        pairs = [(batch,) for batch in held]
-        before = {name: value.clone() for name, value in dense.state_dict().items()}
-        as_it_is = predict(dense, pairs, place)
-
-        halves, states = [], []
-        try:
-            for half in _halves(fitted):
-                _reestimated(dense, half)
-                states.append({name: value.clone() for name, value in dense.state_dict().items()})
-                halves.append(predict(dense, pairs, place))
-            if len(fitted) > 1:
-                pool(dense, states)
-            else:  # a norm in train mode sees a batch as a whole: its parts do not add up to it
-                _reestimated(dense, fitted)
-            whole = predict(dense, pairs, place)
-        finally:
-            dense.load_state_dict(before)
-        moved = float(kl_per_image(whole, as_it_is).mean())
-        chance = float(kl_per_image(*halves).mean())
-        return _Teacher(whole if moved > chance else as_it_is, moved, chance)
-
-
-def _halves(images: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Batches in two parts, of about as many images."""
-    if len(images) == 1:
-        middle = len(images[0]) // 2
-        return [images[0][:middle]], [images[0][middle:]]
-    middle = len(images) // 2
-    return list(images[:middle]), list(images[middle:])
-
-
-def _reestimated(model: nn.Module, images: Sequence[torch.Tensor]) -> int:
-    home = next(model.parameters()).device
-    return reestimate(model, [batch.to(home) for batch in images])
-
-
-@dataclass(frozen=True, eq=False)
 class _Trial:
-    """A cut model that weights are tried on. ``before``: its tensors as they were."""
+    """A cut model that weights are tried on.
+
+    ``before``: its tensors as they were. ``norms``: the dense model's, on the images to fit on;
+    None without any. ``teacher``: what the dense model says on held-out images, as
+    log-probabilities ``[N, K]``.
+    """
 
     model: nn.Module
     origin: Origin
     fitted: Sequence[torch.Tensor]
     held: Sequence[torch.Tensor]
     before: Mapping[str, torch.Tensor]
-    teacher: _Teacher
+    norms: Norms | None
+    teacher: torch.Tensor
 
     @staticmethod
     def of(
@@ -235,27 +166,32 @@ class _Trial:
         held: Sequence[torch.Tensor],
         has_norms: bool,
     ) -> _Trial:
-        whole = rewrite(origin.graph, make_plan(origin.graph, origin.groups, {}))
-        if has_norms and sum(len(batch) for batch in fitted) > 1:
-            teacher = _Teacher.of(whole, fitted, held, origin.device)
-        else:
-            teacher = _Teacher(_predict(whole, held, origin))
+        dense = rewrite(origin.graph, make_plan(origin.graph, origin.groups, {}))
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        return _Trial(model, origin, fitted, held, before, teacher)
+        teacher = _predict(dense, held, origin)
+        norms = watch_norms(dense, _beside(dense, fitted)) if has_norms else None
+        return _Trial(model, origin, fitted, held, before, norms, teacher)
 
     def settle(self, values: Mapping[str, torch.Tensor], *, bn: bool) -> None:
-        """Put these weights into the model as it was, and take statistics again."""
+        """Put these weights into the model as it was, and match statistics."""
         self.model.load_state_dict(dict(self.before))
         self.origin.put(self.model, values)
-        if bn:
-            _reestimated(self.model, self.fitted)
+        if bn and self.norms is not None:
+            images = _beside(self.model, self.fitted)
+            match_norms(self.model, images, self.norms, self.origin.cut)
 
     def kl(self, values: Mapping[str, torch.Tensor], *, bn: bool) -> float:
         """The held-out KL divergence of the model with these weights."""
         self.settle(values, bn=bn)
         got = _predict(self.model, self.held, self.origin)
-        return float(kl_per_image(self.teacher.logs, got).mean())
+        return float(kl_per_image(self.teacher, got).mean())
 
 
 def _predict(model: nn.Module, held: Sequence[torch.Tensor], origin: Origin) -> torch.Tensor:
     return predict(model, [(batch,) for batch in held], origin.device)
+
+
+def _beside(model: nn.Module, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The images where the model is."""
+    home = next(model.parameters()).device
+    return [batch.to(home) for batch in images]

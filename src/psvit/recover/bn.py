@@ -8,7 +8,7 @@ statistics are averages over training images; taking them again needs no labels 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -44,26 +44,6 @@ def reestimate(model: nn.Module, images: Iterable[torch.Tensor]) -> int:
     if count == 0:
         raise DataError("no calibration images were given: batch norms need some training images")
     return count
-
-
-def pool(model: nn.Module, states: Sequence[Mapping[str, torch.Tensor]]) -> None:
-    """Set ``model``'s statistics, in place, to those of all batches of ``states``.
-
-    ``states``: state dicts of ``model`` after ``reestimate``, each on batches of its own. What a
-    norm sees of a batch does not depend on the batches before, so averages over parts are all
-    that is needed for the average over the whole.
-    """
-    for name, norm in model.named_modules():
-        if not isinstance(norm, _BatchNorm) or not norm.track_running_stats:
-            continue
-        prefix = f"{name}.".lstrip(".")
-        counts = torch.stack([state[f"{prefix}num_batches_tracked"] for state in states]).double()
-        if not counts.any():  # it never ran
-            continue
-        for key in ("running_mean", "running_var"):
-            parts = torch.stack([state[prefix + key] for state in states])
-            mean = (counts / counts.sum()).to(parts) @ parts
-            norm.get_buffer(key).copy_(mean)
 
 
 @contextmanager

@@ -39,10 +39,10 @@ class Origin:
         tensors = dict(model.named_parameters()) | dict(model.named_buffers())
         with torch.no_grad():
             for name, value in values.items():
-                tensors[name].copy_(self._cut(name, value))
+                tensors[name].copy_(self.cut(name, value))
 
-    def _cut(self, name: str, value: torch.Tensor) -> torch.Tensor:
-        """What the plan leaves of a tensor of full size."""
+    def cut(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """What the plan leaves of a tensor of full size, by its name in the dense model."""
         keep = self.plan.keep.get(name, {})
         inputs = keep.get("in")
         if inputs is not None:

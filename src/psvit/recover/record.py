@@ -10,9 +10,8 @@ from typing import Any
 class Tried:
     """One step of a recovery, and what it did on images that no fit has seen.
 
-    ``kl_before`` and ``kl_after``: mean KL divergence from the dense model, in nats an image; after
-    batch-norm re-estimation, if the ``Record`` says that its statistics are stale. ``bn``: whether
-    it was best followed by re-estimation. ``seconds``: with its measurement.
+    ``kl_before`` and ``kl_after``: mean KL divergence from the dense model, in nats an image.
+    ``bn``: whether it was best followed by matched statistics. ``seconds``: with its measurement.
     """
 
     step: str
@@ -27,15 +26,11 @@ class Tried:
 class Record:
     """A recovery: images that it was fitted on, images held out to judge it, and its steps.
 
-    ``kl_dense``: KL divergence of the dense model as it is from the dense model after batch-norm
-    re-estimation; ``stale``: whether that is more than chance explains. ``notes``: what fell short,
-    in words.
+    ``notes``: what fell short, in words.
     """
 
     images: int
     held_out: int = 0
-    kl_dense: float | None = None
-    stale: bool | None = None
     steps: tuple[Tried, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -32,13 +32,10 @@ def _words(told: Mapping[str, Any]) -> str:
     fitted = f"On {count_text(told['images'])} training images, without labels."
     if not told.get("steps"):
         return fitted
-    moved = told.get("kl_dense")
-    after = " after batch-norm re-estimation" if told.get("stale", True) else ""
-    dense = "" if moved is None else f"; re-estimation moves the unpruned model by {moved:.4f}"
     return (
         f"{fitted} A step was kept only if it brought the outputs on "
-        f"{count_text(told['held_out'])} others nearer to those of the unpruned model{after} "
-        f"(KL divergence in nats an image{dense})."
+        f"{count_text(told['held_out'])} others nearer to those of the unpruned model "
+        "(KL divergence in nats an image)."
     )
 
 

@@ -24,7 +24,7 @@ from psvit.train.progress import ProgressLine
 from psvit.train.reference import REPORT, WEIGHTS, ReferenceRun, train_reference
 
 _NUMBERS = {
-    "epochs": "passes over the training images; may be a fraction",
+    "epochs": "passes over the training images; may be a fraction, or 0: statistics alone",
     "batch": "images a step",
     "lr": "highest learning rate",
     "weight_decay": "weight decay of matrices and kernels",

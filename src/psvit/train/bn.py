@@ -12,9 +12,7 @@ from psvit.neurons import reset_state
 from psvit.train.batches import Batch
 
 
-def remeasure_bn(
-    model: nn.Module, batches: Iterable[Batch], device: torch.device | None = None
-) -> None:
+def remeasure_bn(model: nn.Module, batches: Iterable[Batch]) -> None:
     """Replace every running mean and variance by the average over ``batches``, in place."""
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     momenta = [m.momentum for m in norms]
@@ -29,7 +27,7 @@ def remeasure_bn(
         with torch.no_grad():
             for images, _ in batches:
                 reset_state(model)
-                model(images if device is None else images.to(device))
+                model(images)
     finally:
         reset_state(model)
         for norm, momentum in zip(norms, momenta, strict=True):

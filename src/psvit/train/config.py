@@ -42,11 +42,12 @@ class Augment:
 class TrainConfig:
     """AdamW, a linear warm-up, then a cosine down to ``lr * floor``. Raises OptionError.
 
-    ``epochs`` may be a fraction. ``batch`` is in images, ``warmup`` in epochs. ``clip`` bounds
+    ``epochs`` may be a fraction; 0 trains nothing but takes the statistics of ``bn_batches``.
+    ``batch`` is in images, ``warmup`` in epochs. ``clip`` bounds
     the gradient's norm (0: no bound). ``ema`` is the decay of the moving average of the weights
     that is evaluated and kept (0: none). ``log_steps``: steps to a log line (0: one an epoch).
     ``bn_batches``: after the last step, batch-norm statistics are measured afresh over so many
-    batches of plain training images (0: keep the running ones).
+    batches of training images, augmented as in training but not mixed (0: keep the running ones).
 
     ``early_share`` of the steps runs ``early_T`` time steps in place of the model's own, on
     images shrunk to ``early_size`` pixels a side, through neurons of the membrane time constant
@@ -80,10 +81,11 @@ class TrainConfig:
     augment: Augment = field(default_factory=Augment)
 
     def __post_init__(self) -> None:
-        positive = {"epochs": self.epochs, "batch": self.batch, "lr": self.lr}
+        positive = {"batch": self.batch, "lr": self.lr}
         for name, value in positive.items():
             _require(math.isfinite(value) and value > 0, f"{name} is {value}, expected more than 0")
         natural = {
+            "epochs": self.epochs,
             "weight_decay": self.weight_decay,
             "warmup": self.warmup,
             "clip": self.clip,
@@ -128,8 +130,8 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
 
 
 def total_steps(config: TrainConfig, steps_per_epoch: int) -> int:
-    """Optimizer steps of the whole run, at least one."""
-    return max(1, round(config.epochs * steps_per_epoch))
+    """Optimizer steps of the whole run: at least one, but of no epochs none."""
+    return max(1, round(config.epochs * steps_per_epoch)) if config.epochs else 0
 
 
 def _require(condition: bool, message: str) -> None:

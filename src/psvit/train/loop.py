@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from psvit.errors import OptionError, TrainingError
+from psvit.errors import DataError, OptionError, TrainingError
 from psvit.evaluate.accuracy import logits_of
 from psvit.neurons import reset_state
 from psvit.train.augment import augment, blend_labels, mix, shrink
@@ -75,8 +75,8 @@ def fit(
     a resumed run from the first one on. ``devices``: several of them, in place of ``device``. The
     caller's random state is restored.
 
-    Raises OutputError for a folder of another run, TrainingError if the loss diverges,
-    OptionError if there are fewer images in a batch than devices.
+    Raises OutputError for a folder of another run, TrainingError if the loss diverges, DataError
+    for images that are not finite, OptionError if there are fewer images in a batch than devices.
     """
     devices = devices or Devices(torch.device(device))
     if config.augment.rand:
@@ -190,7 +190,7 @@ class _Run:
         first, began = self.step, time.monotonic()
         stored, last = began, began
         if self.judge is not None and self.step == 0 and not self.lines:
-            self._judge(self.judge)
+            self._judge(self.judge, settle=False)
             self._log(judged=True)
         self.model.train()
         for images, labels in self._batches():
@@ -256,6 +256,10 @@ class _Run:
         correct = (logits.argmax(1) == labels).sum()
         value, right, seen = self._together(loss, correct, len(labels))
         if not math.isfinite(value):
+            if not bool(torch.isfinite(images).all()):
+                raise DataError(
+                    f"an image of step {self.step} holds NaN or infinite values: check the data"
+                )
             raise TrainingError(
                 f"the loss is {value} at step {self.step}: lower --lr, or switch bf16 off"
             )
@@ -304,11 +308,12 @@ class _Run:
             self.model.load_state_dict(weights)
             self.model.train()
 
-    def _judge(self, judge: Monitor) -> None:
+    def _judge(self, judge: Monitor, *, settle: bool = True) -> None:
         """Keep the weights of now, with fresh batch-norm statistics, if none were better."""
         weights = copied(self.model)
         try:
-            self._settle()
+            if settle:
+                self._settle()
             self.held_out = judge(self.model.eval())
             now = copied(self.model)
         finally:
@@ -376,9 +381,16 @@ class _Run:
         if self.ema:
             self.model.load_state_dict(self.ema)
         if self.config.bn_batches:
-            # An epoch that training never reaches: images as they are, in an order of their own.
-            plain = self.data.epoch(self.config.seed, math.ceil(self.config.epochs) + 1)
-            remeasure_bn(self.model, islice(plain, self.config.bn_batches), self.device)
+            remeasure_bn(self.model, self._like_trained_on(self.config.bn_batches))
+
+    def _like_trained_on(self, count: int) -> Iterator[Batch]:
+        """Batches of an epoch that training never reaches, augmented as it does, but not mixed."""
+        seed, how = self.config.seed, self.config.augment
+        batches = self.data.epoch(seed, math.ceil(self.config.epochs) + 1)
+        for index, (images, labels) in enumerate(islice(batches, count)):
+            rng = np.random.default_rng((seed, 2, index))
+            images = images.to(self.device)
+            yield augment(images, how, rng, self.data.fill, self.data.span), labels
 
 
 def _empty_window() -> dict[str, float]:

@@ -123,7 +123,7 @@ def train_reference(
         "config": run.config.to_dict(),
         "train_images": len(data),
         "params": sum(p.numel() for p in model.parameters()),
-        "train_seconds": lines[-1]["seconds"],
+        "train_seconds": lines[-1]["seconds"] if lines else 0.0,
         "device": _device_name(device),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": _versions(),
