@@ -95,12 +95,12 @@ def prune(
 
     ``recover``: none; bn to re-estimate batch-norm statistics; obs to refit the weights that lose
     inputs, in closed form; lsq to fit layer by layer on the inputs that the pruned model has; auto
-    to try all three and keep what helps on images held out (``Result.measured["recovery"]`` says
-    what each step did). With the last three every smaller model that is looked at on the way is
-    refitted as by obs (``curves`` have to be made so). All look at the first 1,024 images of
-    ``data``, without labels or gradients; the same is done to a copy of the unpruned model
-    (``Result.control``). finetune trains, by ``trainer(pruned, model)``, or by ``psvit.finetune``
-    for an epoch on ``data``; the control is then its teacher.
+    to try matched statistics, obs and lsq and keep what helps on images held out
+    (``Result.measured["recovery"]`` says what each step did). With the last three every smaller
+    model that is looked at on the way is refitted as by obs (``curves`` have to be made so). All
+    look at the first 1,024 images of ``data``, without labels or gradients; the same is done to a
+    copy of the unpruned model (``Result.control``). finetune trains, by ``trainer(pruned, model)``,
+    or by ``psvit.finetune`` for an epoch on ``data``; the control is then its teacher.
 
     ``source``: how to build the original again, so that
     ``psvit.save`` writes a folder that loads by itself. ``progress`` is told each stage's name.

@@ -16,6 +16,7 @@ from psvit.recover.bn import reestimate
 from psvit.recover.matching import match_norms, watch_norms
 from psvit.rewrite import rewrite
 from tests.calibrate.nets import Ready, Spikes, ready
+from tests.zoo.case import float64
 
 
 def draw(seed: int, batches: int = 3) -> list[Tensor]:
@@ -104,6 +105,47 @@ def test_of_the_images_own_statistics_it_makes_those_that_they_give(net: Ready) 
     for name, value in fresh.named_buffers():
         if "running" in name:
             torch.testing.assert_close(matched.get_buffer(name), value, rtol=1e-3, atol=1e-3)
+
+
+def _steps(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x, 3 * x * x - 1
+
+
+class Steps(nn.Module):
+    """Its norms run once a time step, on what differs from step to step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(2, 6, 3, bias=False), nn.BatchNorm2d(6)
+        self.second, self.last = nn.Conv2d(6, 4, 3, bias=False), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outs = [self.last(self.second(self.norm(self.first(x)).relu())) for x in _steps(x)]
+        return (outs[0] + outs[1]).mean((2, 3))
+
+
+def test_norms_that_run_once_a_step_match_at_every_step() -> None:
+    with float64():
+        torch.manual_seed(0)
+        model = Steps().eval()
+    images = draw(1, 1)
+    graph = psvit.capture(model, images[0][:2])
+    groups = psvit.find_groups(graph)
+    (group,) = (g for g in groups if any(slot.tensor == "first.weight" for slot in g.slots))
+    plan = make_plan(graph, groups, {group.id: [1, 4]})
+    origin, small = Origin(graph, groups, plan), rewrite(graph, plan)
+    match_norms(small, images, watch_norms(private_copy(model), images), origin.cut)
+    spread = model.last.running_var + model.last.eps  # as the dense model starts, of 0 and 1
+    means, variances = [], []
+    for x in _steps(images[0]):
+        dense = model.second(model.norm(model.first(x)).relu())
+        rest = small.second(small.norm(small.first(x)).relu())
+        (v, m), (w, n) = (torch.var_mean(y, (0, 2, 3), correction=0) for y in (dense, rest))
+        variances.append((w + 1e-5) * spread / (v + 1e-5) - 1e-5)
+        means.append(n - m * ((variances[-1] + 1e-5) / spread).sqrt())
+    for found, wanted in ((small.last.running_mean, means), (small.last.running_var, variances)):
+        torch.testing.assert_close(found, torch.stack(wanted).mean(0), rtol=0, atol=1e-9)
+        assert bool((wanted[0] - wanted[1]).abs().max() > 1e-3)
 
 
 def test_watching_leaves_no_trace(net: Ready) -> None:

@@ -1,8 +1,8 @@
 """Try recoveries one after the other, and keep what helps on images that none was fitted on.
 
-A fit to calibration images may chase their noise, and batch-norm statistics of few images may be
-worse than stale ones. So a quarter of the images is held out, and a step is kept only if it brings
-the model's outputs there nearer to the dense model's, by the mean KL divergence.
+A fit to calibration images may chase their noise. So a quarter of the images is held out, and a
+step is kept only if it brings the model's outputs there nearer to the dense model's, by the mean KL
+divergence.
 
 Batch-norm statistics are not taken again but moved, as far as pruning has moved the activations
 (``psvit.recover.matching``): those of the dense model are of a whole training set, augmented as
