@@ -7,9 +7,12 @@ import torch
 
 import psvit
 from psvit.calibrate import calibrate
+from psvit.capture.copying import private_copy
 from psvit.guidance import CHECKED, Guide, find_guidance, loss_on
 from psvit.neurons import reset_state
-from psvit.outputs import CLOSE
+from psvit.outputs import CLOSE, at_best_temperature, kl_per_image, predict
+from psvit.recover import Origin
+from psvit.recover.matching import match_norms, watch_norms
 from tests.sensitivity.tiny import tiny
 from tests.zoo.case import float64
 
@@ -91,3 +94,30 @@ def test_plans_are_judged_on_images_that_moves_were_not_measured_on(
             assert found.measure_loss is not None
             moves = loss(images[:n], classes=not (judges and compensated))
             assert found.measure_loss(removal) == pytest.approx(moves, rel=1e-9)
+
+
+def test_plans_are_measured_with_matched_statistics_if_asked_for() -> None:
+    with float64():
+        made = tiny()
+        images = [batch[0] for batch in made.batches]
+        with torch.no_grad():
+            for module in made.model.modules():
+                if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                    module.running_var.mul_(1.5)
+        graph = psvit.capture(made.model, images[0][:1])
+        groups = psvit.find_groups(graph)
+        removal = {groups.prunable[0].id: [0, 1, 2]}
+        measure = loss_on(made.batches, graph, groups, "cpu", classes=False, matched=True)
+        plain = loss_on(made.batches, graph, groups, "cpu", classes=False)
+        assert measure({}) == pytest.approx(0, abs=1e-9)
+        origin = Origin(graph, groups, psvit.groups.make_plan(graph, groups, removal))
+        small, whole, logs = psvit.rewrite(graph, origin.plan), [], []
+        for batch in images:  # each matched by itself
+            one = private_copy(small)
+            match_norms(one, [batch], watch_norms(private_copy(made.model), [batch]), origin.cut)
+            logs.append(predict(one, [(batch,)]))
+            whole.append(predict(private_copy(made.model), [(batch,)]))
+        dense = torch.cat(whole)
+        expected = kl_per_image(dense, at_best_temperature(dense, torch.cat(logs))).mean()
+        assert measure(removal) == pytest.approx(float(expected), rel=1e-9)
+        assert measure(removal) != pytest.approx(plain(removal), rel=1e-3)

@@ -79,9 +79,12 @@ class Bench:
         found: Scores = self.kept[name]
         return found
 
-    def guidance(self, saliency: str) -> Guidance:
-        """The sensitivity analysis of this ranking: with compensation if it chooses for that."""
-        name = f"guidance {saliency}"
+    def guidance(self, saliency: str, *, matched: bool) -> Guidance:
+        """The sensitivity analysis of this ranking: with compensation if it chooses for that.
+
+        ``matched``: whole plans are measured with matched statistics.
+        """
+        name = _guidance_name(saliency, matched)
         if name not in self.kept:
             guide = Guide(
                 self.train,
@@ -89,6 +92,7 @@ class Bench:
                 seed=self.seed,
                 device=self.device,
                 dense=self.moments() if saliency == "obs" else None,
+                matched=matched,
                 settings={"saliency": saliency},
             )
             start = time.perf_counter()
@@ -106,6 +110,10 @@ class Bench:
             self.kept[f"{name} seconds"] = time.perf_counter() - start
         found: Guidance = self.kept[name]
         return found
+
+    def analysis_seconds(self, saliency: str, *, matched: bool) -> float | None:
+        """What the analysis took, if it was made."""
+        return self.kept.get(f"{_guidance_name(saliency, matched)} seconds")
 
     def recovered(self, model: nn.Module, how: str, plan: Plan | None) -> nn.Module:
         """The model, on the device, after a recovery; ``plan`` None: it is the dense one."""
@@ -166,6 +174,10 @@ class Bench:
             for hook in hooks:
                 hook.remove()
         return spikes / max(places, 1)
+
+
+def _guidance_name(saliency: str, matched: bool) -> str:
+    return f"guidance {saliency}{' matched' if matched else ''}"
 
 
 def set_up(options: argparse.Namespace) -> Bench:

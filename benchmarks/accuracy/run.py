@@ -21,6 +21,7 @@ from psvit.data import RECIPES, open_data
 from psvit.finetune import finetune
 from psvit.groups import removal_of
 from psvit.records import Plan
+from psvit.recover import MATCHED
 from psvit.rewrite import rewrite
 from psvit.train.batches import InMemory, read_into_memory
 
@@ -79,14 +80,21 @@ def _level(bench: Bench, options: argparse.Namespace, method: str, level: str, d
     if all(key_of(line) in done for line in lines):
         return
     start = time.perf_counter()
-    plan = None if method in UNPLANNED else _plan(bench, options, method, level)
-    other = _unplanned(bench, options, method, level, lines) if plan is None else None
+    other = _unplanned(bench, options, method, level, lines) if method in UNPLANNED else None
     chose = time.perf_counter() - start
+    plans: dict[bool, tuple[Plan, float]] = {}
     for line in lines:
         if key_of(line) in done:
             continue
-        start = time.perf_counter()
         how = line["recover"]
+        matched, plan = _matched(line), None
+        if method not in UNPLANNED:
+            if matched not in plans:
+                start = time.perf_counter()
+                plan = _plan(bench, options, method, level, matched=matched)
+                plans[matched] = plan, time.perf_counter() - start
+            plan, chose = plans[matched]
+        start = time.perf_counter()
         if plan is None:
             if other is None or how not in ("none", "bn"):
                 continue
@@ -98,6 +106,13 @@ def _level(bench: Bench, options: argparse.Namespace, method: str, level: str, d
         else:
             model = bench.recovered(model, how, plan)
         _judge(bench, options, line, model, plan, time.perf_counter() - start, chose)
+
+
+def _matched(line: dict[str, Any]) -> bool:
+    """Whether plans are measured with matched statistics: where recovery auto, or starting
+    with it, matches them."""
+    how = line["recover"]
+    return line["method"] == "optimal" and (how in MATCHED or how.startswith("finetune"))
 
 
 def _unplanned(
@@ -115,12 +130,14 @@ def _unplanned(
         return None
 
 
-def _plan(bench: Bench, options: argparse.Namespace, method: str, level: str) -> Plan:
+def _plan(
+    bench: Bench, options: argparse.Namespace, method: str, level: str, *, matched: bool
+) -> Plan:
     save = {"memory": _share(level)}
     if method in ("uniform", "random"):
         name = "random" if method == "random" else options.saliency
         return allocate(bench.graph, bench.groups, bench.ranking(name), save, "uniform")
-    guidance = bench.guidance(options.saliency)
+    guidance = bench.guidance(options.saliency, matched=matched)
     return allocate(
         bench.graph,
         bench.groups,
@@ -197,7 +214,7 @@ def _judge(
     elif line["method"] == rival.NAME:
         figures = {"params": sum(p.numel() for p in model.parameters())}
     dense_ms, ms = bench.latencies(model)
-    analysis = bench.kept.get(f"guidance {line['saliency']} seconds")
+    analysis = bench.analysis_seconds(line["saliency"], matched=_matched(line))
     line |= {
         "n": len(right),
         "accuracy": float(right.double().mean()),

@@ -21,7 +21,8 @@ from psvit.groups import make_plan
 from psvit.latency import with_latency
 from psvit.outputs import at_best_temperature, doubt, kl_per_image, predict
 from psvit.records import Curves, Graph, Groups, Removal, Scores
-from psvit.recover import cut
+from psvit.recover import Origin, cut
+from psvit.recover.matching import matching, watch_norms
 from psvit.sensitivity import Race, check_accuracy, check_curves, sensitivity
 
 SPIKING_UNITS = frozenset({"sops", "energy"})
@@ -63,8 +64,9 @@ class Guide:
     ``curves``: an analysis made before. ``correct``: correct method "optimal" for interaction.
     ``tick`` hears how far the analysis is. ``journal``: a file that keeps finished points of the
     analysis, which goes on from it if it was killed. ``dense``: what smaller models are compensated
-    by wherever they are measured; without it they are measured as they are cut. ``settings``: more
-    to keep with a new analysis, such as the name of the ranking.
+    by wherever they are measured; without it they are measured as they are cut. ``matched``: plans
+    are measured with matched batch-norm statistics, as recovery auto leaves them. ``settings``:
+    more to keep with a new analysis, such as the name of the ranking.
     """
 
     data: Iterable[Any] | None = None
@@ -76,6 +78,7 @@ class Guide:
     tick: Tick | None = None
     journal: Path | None = None
     dense: Compensator | None = None
+    matched: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -161,8 +164,8 @@ def find_guidance(
         others = [] if bounded else _next(guide.data, guide.n, CHECKED)
         where = (graph, groups, guide.device, guide.dense)
         steady = guide.dense is not None and bool(others)
-        loss = loss_on(seen, *where, classes=not steady)
-        judge = loss_on(others, *where) if others else None
+        loss = loss_on(seen, *where, classes=not steady, matched=guide.matched)
+        judge = loss_on(others, *where, matched=guide.matched) if others else None
     return Guidance(curves, meter, drop, loss, judge)
 
 
@@ -236,6 +239,7 @@ def loss_on(
     dense: Compensator | None = None,
     *,
     classes: bool = True,
+    matched: bool = False,
 ) -> Measure:
     """Measures the mean KL divergence in nats and, softly, the share of ``classes`` that change.
 
@@ -244,14 +248,25 @@ def loss_on(
     is to a change (``psvit.outputs.doubt``). The KL divergence is steadier still, and for small
     moves of compensated models enough; without compensation outputs drift and it counts much that
     changes no class. Both are taken at the temperature that leaves the least of it. No labels are
-    needed. Smaller models are compensated by ``dense``, if it is given.
+    needed. Smaller models are compensated by ``dense``, if it is given, and have ``matched``
+    batch-norm statistics, if asked for (``psvit.recover.matching``): on these images, in the
+    forward that measures them.
     """
-    whole = predict(private_copy(graph.module).eval(), batches, device)
+    model = private_copy(graph.module).eval()
+    whole = predict(model, batches, device)
     sure = doubt(whole, whole)
+    norms = watch_norms(model, [batch[0].to(device) for batch in batches]) if matched else None
+
+    def predicted(removal: Removal) -> torch.Tensor:
+        small = cut(graph, groups, removal, dense).eval().to(device)
+        if norms is None:
+            return predict(small, batches, device)
+        origin = Origin(graph, groups, make_plan(graph, groups, removal))
+        with matching(small, norms, origin.cut):
+            return predict(small, batches, device)
 
     def measure(removal: Removal) -> float:
-        small = cut(graph, groups, removal, dense).eval()
-        logs = at_best_temperature(whole, predict(small, batches, device))
+        logs = at_best_temperature(whole, predicted(removal))
         loss = kl_per_image(whole, logs)
         if classes:
             loss = loss + doubt(whole, logs) - sure

@@ -32,6 +32,7 @@ from psvit.latency import check_latency
 from psvit.records import Curves, Graph, Groups, Result, Scores, Source
 from psvit.recover import (
     COMPENSATED,
+    MATCHED,
     TRAINED,
     Origin,
     calibration_images,
@@ -133,6 +134,7 @@ def prune(
         tick,
         journal,
         dense=ranking.dense if recover in COMPENSATED else None,
+        matched=recover in MATCHED,
         settings={"saliency": saliency},
     )
     guidance = find_guidance(

@@ -25,7 +25,7 @@ from psvit.groups import find_groups, fingerprint
 from psvit.guidance import Guidance, Guide, Tick, find_guidance
 from psvit.journal import Journal, open_journal
 from psvit.records import Curves
-from psvit.recover import IMAGES, check_recovery, default_saliency
+from psvit.recover import IMAGES, MATCHED, check_recovery, default_saliency
 from psvit.saliency import check_saliency
 from psvit.sensitivity import curves_to_json, weights_hash
 
@@ -125,6 +125,7 @@ def compare(
         tick=tick,
         journal=analysis_journal,
         dense=job.compensator(),
+        matched=job.recover in MATCHED,
         settings={"saliency": saliency},
     )
     with open_journal(CELLS, journal, fingerprint(graph), known) as done:

@@ -33,6 +33,9 @@ TRAINED = "finetune"
 COMPENSATED = frozenset({"obs", "lsq", "auto"})
 """Recoveries that refit weights: a sensitivity analysis for them measures compensated models."""
 
+MATCHED = frozenset({"auto"})
+"""Recoveries that match statistics: plans are measured with matched ones."""
+
 Recovery = Callable[[nn.Module, Sequence[torch.Tensor], Origin | None], Record]
 """Changes a model in place, given batches of images and what it was cut from (None: it is dense).
 

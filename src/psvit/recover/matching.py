@@ -14,7 +14,8 @@ These are m' and v' where M = m and V = v, and M and V where nothing was removed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,8 @@ def watch_norms(dense: nn.Module, images: Iterable[torch.Tensor]) -> Norms:
     def note(name: str, norm: _BatchNorm, seen: Moments) -> None:
         read[name].append(seen)
 
-    _run(dense, images, note)
+    with _Watch(norms, note):
+        _run(dense, images)
     return Norms({name: _own(norm) for name, norm in norms.items()}, read)
 
 
@@ -65,9 +67,21 @@ def match_norms(
     """Match the statistics of ``model``, which was cut from ``dense``, in place.
 
     ``images``: the batches that ``dense`` has read. ``cut(name, value)``: what the cut model has
-    of a buffer of the dense one. A norm reads what the norms before it put out when they are
-    matched to this very batch; kept are averages over batches. Returns the number of images;
-    raises what ``watch_norms`` does.
+    of a buffer of the dense one. Returns the number of images; raises what ``watch_norms`` does.
+    """
+    with matching(model, dense, cut):
+        return _run(model, images)
+
+
+@contextmanager
+def matching(
+    model: nn.Module, dense: Norms, cut: Callable[[str, torch.Tensor], torch.Tensor]
+) -> Iterator[None]:
+    """Within the block, ``model`` runs in eval mode on the batches that ``dense`` has read.
+
+    Its norms are matched as it runs: each reads what the norms before it put out when they are
+    matched to this very batch. Afterwards their statistics are the averages over batches. As
+    ``match_norms``.
     """
     norms = _norms(model)
     calls = {name: iter(seen) for name, seen in dense.read.items()}
@@ -82,12 +96,12 @@ def match_norms(
         found[name].append((mean, (var - norm.eps).clamp_min(0)))
         _set(norm, found[name][-1])
 
-    count = _run(model, images, match)
+    with _Watch(norms, match), torch.no_grad():
+        yield
     for name, norm in norms.items():
         if found[name]:
             means, variances = zip(*found[name], strict=True)
             _set(norm, (torch.stack(means).mean(0), torch.stack(variances).mean(0)))
-    return count
 
 
 class _Watch(TorchFunctionMode):
@@ -115,16 +129,12 @@ class _Watch(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _run(
-    model: nn.Module,
-    images: Iterable[torch.Tensor],
-    tell: Callable[[str, _BatchNorm, Moments], None],
-) -> int:
-    """Run ``model`` on images in eval mode, and tell of its norms; how many images there were."""
+def _run(model: nn.Module, images: Iterable[torch.Tensor]) -> int:
+    """Run ``model`` on images in eval mode; how many there were."""
     modes = [(module, module.training) for module in model.modules()]
     count = 0
     try:
-        with torch.no_grad(), one_pass(model.eval()), _Watch(_norms(model), tell):
+        with torch.no_grad(), one_pass(model.eval()):
             for batch in images:
                 if not bool(torch.isfinite(batch).all()):
                     raise DataError(
