@@ -28,7 +28,7 @@ from psvit.train.batches import InMemory, read_into_memory
 MASKS = "unstructured"
 UNPLANNED = (MASKS, rival.NAME)
 """Methods that are not psvit's: there is no plan, so only recoveries that need none."""
-TUNING = {"batch": 128, "held_out": 0.05, "lr": 1e-3}
+TUNING = {"batch": 128, "held_out": 0.05}
 
 
 def run(options: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from psvit.errors import OptionError
-from psvit.train import Augment, TrainConfig, remeasure_bn
+from psvit.train import Augment, Score, TrainConfig, remeasure_bn
 from psvit.train.config import learning_rate, total_steps
 
 
@@ -68,3 +68,12 @@ def test_remeasured_statistics_are_the_average_over_the_batches() -> None:
     torch.testing.assert_close(norm.running_var, var)
     assert norm.momentum == 0.1
     assert not any(module.training for module in model.modules())
+
+
+def test_of_two_scores_the_lower_loss_is_better_and_without_losses_the_accuracy() -> None:
+    assert Score(0.90, 0.10).beats(Score(0.91, 0.11))
+    assert Score(0.91, 0.10).beats(Score(0.90, 0.10))
+    assert not Score(0.90, 0.10).beats(Score(0.90, 0.10))
+    assert Score(0.91).beats(Score(0.90))
+    assert Score(loss=0.1).beats(Score(loss=0.2))
+    assert Score(0.1).beats(None)

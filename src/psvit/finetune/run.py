@@ -171,7 +171,7 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def _rank(line: Line) -> tuple[float, float]:
-    return line.get("held_out_accuracy") or 0.0, -line["held_out_loss"]
+    return Score(line.get("held_out_accuracy"), line["held_out_loss"]).rank
 
 
 def _changed(tuning: Tuning, changes: Mapping[str, Any]) -> Tuning:

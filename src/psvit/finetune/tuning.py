@@ -34,7 +34,7 @@ class Tuning:
     """
 
     epochs: float = 1.0
-    lr: float = 2e-3
+    lr: float = 1e-3
     batch: int = 64
     weight_decay: float = 0.01
     warmup: float = 0.1
