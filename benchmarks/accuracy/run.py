@@ -109,8 +109,7 @@ def _level(bench: Bench, options: argparse.Namespace, method: str, level: str, d
 
 
 def _matched(line: dict[str, Any]) -> bool:
-    """Whether plans are measured with matched statistics: where recovery auto, or starting
-    with it, matches them."""
+    """Whether plans are measured with matched statistics: if recovery is, or begins with, auto."""
     how = line["recover"]
     return line["method"] == "optimal" and (how in MATCHED or how.startswith("finetune"))
 
@@ -214,7 +213,7 @@ def _judge(
     elif line["method"] == rival.NAME:
         figures = {"params": sum(p.numel() for p in model.parameters())}
     dense_ms, ms = bench.latencies(model)
-    analysis = bench.analysis_seconds(line["saliency"], matched=_matched(line))
+    analysis = bench.kept.get(f"analysis {line['saliency']} seconds")
     line |= {
         "n": len(right),
         "accuracy": float(right.double().mean()),

@@ -7,7 +7,8 @@ from torch import nn
 
 import psvit
 from psvit.finetune import Tuning
-from psvit.train import InMemory, remeasure_bn
+from psvit.recover.bn import reestimate
+from psvit.train import InMemory
 
 TUNING = Tuning(epochs=2, batch=8, lr=5e-3, held_out=0.2, augment="none", seed=3)
 """Two epochs of five steps each, on 40 of 50 images."""
@@ -28,7 +29,7 @@ def dense_model(classes: int = 3) -> nn.Module:
             nn.Dropout(0.2),
             nn.Linear(8 * 2 * 2, classes),
         ).eval()
-    remeasure_bn(model, data().plain(10))
+    reestimate(model, [images for images, _ in data().plain(10)])
     return model
 
 

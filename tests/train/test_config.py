@@ -6,11 +6,9 @@ import itertools
 from typing import Any
 
 import pytest
-import torch
-from torch import nn
 
 from psvit.errors import OptionError
-from psvit.train import Augment, Score, TrainConfig, remeasure_bn
+from psvit.train import Augment, Score, TrainConfig
 from psvit.train.config import learning_rate, total_steps
 
 
@@ -55,19 +53,6 @@ def test_settings_that_mean_nothing_are_named(wrong: dict[str, Any]) -> None:
 def test_augmentation_that_means_nothing_is_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=f"{next(iter(wrong))} is"):
         Augment(**wrong)
-
-
-def test_remeasured_statistics_are_the_average_over_the_batches() -> None:
-    norm = nn.BatchNorm1d(3)
-    model = nn.Sequential(nn.Dropout(0.5), norm).eval()
-    batches = [(torch.randn(6, 3) + i, torch.zeros(6)) for i in range(4)]
-    remeasure_bn(model, batches)
-    mean = torch.stack([x.mean(0) for x, _ in batches]).mean(0)
-    var = torch.stack([x.var(0) for x, _ in batches]).mean(0)
-    torch.testing.assert_close(norm.running_mean, mean)
-    torch.testing.assert_close(norm.running_var, var)
-    assert norm.momentum == 0.1
-    assert not any(module.training for module in model.modules())
 
 
 def test_of_two_scores_the_lower_loss_is_better_and_without_losses_the_accuracy() -> None:

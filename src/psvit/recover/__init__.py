@@ -3,8 +3,7 @@
     recover(model, images, method, origin)      in place; returns the model
 
 A method is an entry of ``RECOVERIES``; ``origin`` says what the model was cut from. Compare with
-the dense model after the same recovery (which has no origin): statistics that were stale before
-pruning gain from it too.
+the dense model after the same recovery (which has no origin): bn changes it too.
 """
 
 from __future__ import annotations

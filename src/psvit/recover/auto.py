@@ -17,12 +17,12 @@ from time import perf_counter
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from psvit.calibrate import calibrate
 from psvit.errors import DataError, ModelError
 from psvit.groups import make_plan
 from psvit.outputs import kl_per_image, predict
+from psvit.recover.bn import norms_of
 from psvit.recover.least_squares import RIDGE
 from psvit.recover.lsq import Fit, lsq
 from psvit.recover.matching import Norms, match_norms, watch_norms
@@ -85,7 +85,7 @@ def auto(
     """
     if origin is None:
         return Record(0)
-    has_norms = any(isinstance(m, _BatchNorm) and m.track_running_stats for m in model.modules())
+    has_norms = bool(norms_of(model))
     fitted, held = split(images)
     trial = _Trial.of(model, origin, fitted, held, has_norms)
     best = _State(trial.kl({}, bn=False))

@@ -19,6 +19,15 @@ from psvit.errors import DataError, ModelError
 from psvit.neurons import one_pass, reset_state
 
 
+def norms_of(model: nn.Module) -> dict[str, _BatchNorm]:
+    """The batch norms of ``model`` that have running statistics, by name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    }
+
+
 def reestimate(model: nn.Module, images: Iterable[torch.Tensor]) -> int:
     """Set the running mean and variance of every batch norm to averages over ``images``.
 
@@ -28,13 +37,22 @@ def reestimate(model: nn.Module, images: Iterable[torch.Tensor]) -> int:
     Raises DataError if there are none or they are not finite, ModelError if the model has no
     batch norm with running statistics.
     """
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = list(norms_of(model).values())
     if not norms:
         raise ModelError(
             "the model has no batch norm with running statistics to re-estimate: use --recover none"
         )
+    with _averaging(model, norms):
+        return run_on(model, images)
+
+
+def run_on(model: nn.Module, images: Iterable[torch.Tensor]) -> int:
+    """Run ``model`` on batches of images for what its norms see; returns how many images.
+
+    Raises DataError if there are none, or some are not finite.
+    """
     count = 0
-    with _averaging(model, norms), one_pass(model), torch.no_grad():
+    with one_pass(model), torch.no_grad():
         for batch in images:
             if not bool(torch.isfinite(batch).all()):
                 raise DataError("a calibration image holds NaN or infinite values: check the data")

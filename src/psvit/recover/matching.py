@@ -25,8 +25,8 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
-from psvit.errors import DataError
-from psvit.neurons import one_pass, reset_state
+from psvit.neurons import reset_state
+from psvit.recover.bn import norms_of, run_on
 
 Moments = tuple[torch.Tensor, torch.Tensor]
 """Mean and variance of what a norm reads, ``[C]`` each."""
@@ -47,7 +47,7 @@ def watch_norms(dense: nn.Module, images: Iterable[torch.Tensor]) -> Norms:
     The model is as before afterwards. Raises DataError if there are no images, or some are not
     finite.
     """
-    norms = _norms(dense)
+    norms = norms_of(dense)
     read: dict[str, list[Moments]] = {name: [] for name in norms}
 
     def note(name: str, norm: _BatchNorm, seen: Moments) -> None:
@@ -83,7 +83,7 @@ def matching(
     matched to this very batch. Afterwards their statistics are the averages over batches. As
     ``match_norms``.
     """
-    norms = _norms(model)
+    norms = norms_of(model)
     calls = {name: iter(seen) for name, seen in dense.read.items()}
     found: dict[str, list[Moments]] = {name: [] for name in norms}
 
@@ -132,32 +132,12 @@ class _Watch(TorchFunctionMode):
 def _run(model: nn.Module, images: Iterable[torch.Tensor]) -> int:
     """Run ``model`` on images in eval mode; how many there were."""
     modes = [(module, module.training) for module in model.modules()]
-    count = 0
     try:
-        with torch.no_grad(), one_pass(model.eval()):
-            for batch in images:
-                if not bool(torch.isfinite(batch).all()):
-                    raise DataError(
-                        "a calibration image holds NaN or infinite values: check the data"
-                    )
-                reset_state(model)
-                model(batch)
-                count += len(batch)
+        return run_on(model.eval(), images)
     finally:
         reset_state(model)
         for module, training in modes:
             module.training = training
-    if count == 0:
-        raise DataError("no calibration images were given: batch norms need some training images")
-    return count
-
-
-def _norms(model: nn.Module) -> dict[str, _BatchNorm]:
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is not None
-    }
 
 
 def _own(norm: _BatchNorm) -> Moments:

@@ -5,7 +5,6 @@ from psvit.train.batches import InMemory as InMemory
 from psvit.train.batches import TrainingData as TrainingData
 from psvit.train.batches import labelled_batch as labelled_batch
 from psvit.train.batches import read_into_memory as read_into_memory
-from psvit.train.bn import remeasure_bn as remeasure_bn
 from psvit.train.config import Augment as Augment
 from psvit.train.config import TrainConfig as TrainConfig
 from psvit.train.devices import Devices as Devices

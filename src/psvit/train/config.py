@@ -43,9 +43,9 @@ class TrainConfig:
     """AdamW, a linear warm-up, then a cosine down to ``lr * floor``. Raises OptionError.
 
     ``epochs`` may be a fraction; 0 trains nothing but takes the statistics of ``bn_batches``.
-    ``batch`` is in images, ``warmup`` in epochs. ``clip`` bounds
-    the gradient's norm (0: no bound). ``ema`` is the decay of the moving average of the weights
-    that is evaluated and kept (0: none). ``log_steps``: steps to a log line (0: one an epoch).
+    ``batch`` is in images, ``warmup`` in epochs. ``clip`` bounds the gradient's norm (0: no bound).
+    ``ema`` is the decay of the moving average of the weights that is evaluated and kept (0: none).
+    ``log_steps``: steps to a log line (0: one an epoch).
     ``bn_batches``: after the last step, batch-norm statistics are measured afresh over so many
     batches of training images, augmented as in training but not mixed (0: keep the running ones).
 

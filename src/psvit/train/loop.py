@@ -22,9 +22,9 @@ from torch.nn import functional as F
 from psvit.errors import DataError, OptionError, TrainingError
 from psvit.evaluate.accuracy import logits_of
 from psvit.neurons import reset_state
+from psvit.recover.bn import norms_of, reestimate
 from psvit.train.augment import augment, blend_labels, mix, shrink
 from psvit.train.batches import Batch, TrainingData
-from psvit.train.bn import remeasure_bn
 from psvit.train.checkpoint import BEST, LAST, Checkpoint, RunFolder
 from psvit.train.compiled import compiled
 from psvit.train.config import TrainConfig, learning_rate, total_steps
@@ -309,7 +309,7 @@ class _Run:
             self.model.train()
 
     def _judge(self, judge: Monitor, *, settle: bool = True) -> None:
-        """Keep the weights of now, with fresh batch-norm statistics, if none were better."""
+        """Keep the weights of now if none were better: settled, or as they are."""
         weights = copied(self.model)
         try:
             if settle:
@@ -380,17 +380,16 @@ class _Run:
         """Averaged weights, where they are averaged, with fresh batch-norm statistics."""
         if self.ema:
             self.model.load_state_dict(self.ema)
-        if self.config.bn_batches:
-            remeasure_bn(self.model, self._like_trained_on(self.config.bn_batches))
+        if self.config.bn_batches and norms_of(self.model):
+            reestimate(self.model, self._like_trained_on(self.config.bn_batches))
 
-    def _like_trained_on(self, count: int) -> Iterator[Batch]:
+    def _like_trained_on(self, count: int) -> Iterator[torch.Tensor]:
         """Batches of an epoch that training never reaches, augmented as it does, but not mixed."""
         seed, how = self.config.seed, self.config.augment
         batches = self.data.epoch(seed, math.ceil(self.config.epochs) + 1)
-        for index, (images, labels) in enumerate(islice(batches, count)):
+        for index, (images, _) in enumerate(islice(batches, count)):
             rng = np.random.default_rng((seed, 2, index))
-            images = images.to(self.device)
-            yield augment(images, how, rng, self.data.fill, self.data.span), labels
+            yield augment(images.to(self.device), how, rng, self.data.fill, self.data.span)
 
 
 def _empty_window() -> dict[str, float]:

@@ -23,8 +23,8 @@ _CIFAR10 = TrainConfig(
 )
 """For a GPU, there with ``--compile``; on a CPU without bfloat16 arithmetic give ``--no-bf16``.
 
-The weights in the package were trained so in two runs, the second without cutmix; their commands
-are on the cards beside them.
+The weights in the package were trained so in two runs, the second without cutmix, and got their
+batch-norm statistics by a third call; the commands are on the cards beside them.
 """
 
 PRESETS: Mapping[str, TrainConfig] = MappingProxyType(
