@@ -9,66 +9,32 @@ the unpruned model, in nats an image, on --held-out others: after obs, then afte
 
 from __future__ import annotations
 
-import argparse
-
-import torch
-
-import psvit
+from benchmarks.held_out import parser_of, set_up
 from psvit.allocate import allocate
-from psvit.calibrate import calibrate
-from psvit.data import RECIPES, open_data
 from psvit.groups import removal_of
-from psvit.models.load import load_model
-from psvit.outputs import kl_per_image, predict
 from psvit.recover import Origin, cut
 from psvit.recover.lsq import lsq
 from psvit.saliency import obs_scores
 
-BATCH = 128
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser("python -m benchmarks.ridge")
-    parser.add_argument("--model", default="spikformer-digits")
-    parser.add_argument("--data", default="digits")
-    parser.add_argument("--recipe")
+    parser = parser_of("ridge", images=1024, held_out=768)
     parser.add_argument("--save", type=float, nargs="+", default=[0.4, 0.5, 0.65, 0.8])
     parser.add_argument("--ridge", type=float, nargs="+", default=[0.1, 1.0, 10.0])
-    parser.add_argument("--images", type=int, default=1024)
-    parser.add_argument("--held-out", type=int, default=768)
-    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    model = load_model(options.model).model.eval()
-    found = open_data(
-        options.data,
-        split="train",
-        recipe=RECIPES[options.recipe] if options.recipe else None,
-        batch_size=BATCH,
-        limit=options.images + options.held_out,
-        shuffle=True,
-        only=options.data != "digits",
-    )
-    batches = [images for images, _ in found]
-    fitted, unseen = batches[: options.images // BATCH], batches[options.images // BATCH :]
-    pairs = [(images,) for images in unseen]
-    graph = psvit.capture(model, fitted[0][:2])
-    groups = psvit.find_groups(graph)
-    dense = calibrate(graph, groups, fitted)
-    scores, teacher = obs_scores(dense), predict(model, pairs)
+    found = set_up(options)
+    graph, groups, dense = found.graph, found.groups, found.dense
+    scores = obs_scores(dense)
     for share in options.save:
         plan = allocate(graph, groups, scores, {"memory": share}, "uniform")
         removal = removal_of(graph, plan)
         small = cut(graph, groups, removal, dense)
-        said = [
-            f"{share:.1%}  obs {float(kl_per_image(teacher, predict(small, pairs)).mean()):.4f}"
-        ]
+        said = [f"{share:.1%}  obs {found.held.judge(small)[0]:.4f}"]
         for ridge in options.ridge:
             start = dense.values(removal)
-            fit = lsq(graph, groups, removal, fitted, start=start, ridge=ridge)
+            fit = lsq(graph, groups, removal, found.images, start=start, ridge=ridge)
             Origin(graph, groups, plan).put(small, fit.tensors)
-            kl = float(kl_per_image(teacher, predict(small, pairs)).mean())
-            said.append(f"lsq {ridge:g} {kl:.4f}")
+            said.append(f"lsq {ridge:g} {found.held.judge(small)[0]:.4f}")
         print(", ".join(said), flush=True)
 
 
