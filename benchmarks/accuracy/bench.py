@@ -113,10 +113,6 @@ class Bench:
         found: Guidance = self.kept[name]
         return found
 
-    def analysis_seconds(self, saliency: str, *, matched: bool) -> float | None:
-        """What the analysis took, if it was made."""
-        return self.kept.get(f"{_guidance_name(saliency, matched)} seconds")
-
     def recovered(self, model: nn.Module, how: str, plan: Plan | None) -> nn.Module:
         """The model, on the device, after a recovery; ``plan`` None: it is the dense one."""
         model = model.to(self.device)
@@ -176,10 +172,6 @@ class Bench:
             for hook in hooks:
                 hook.remove()
         return spikes / max(places, 1)
-
-
-def _guidance_name(saliency: str, matched: bool) -> str:
-    return f"guidance {saliency}{' matched' if matched else ''}"
 
 
 def set_up(options: argparse.Namespace) -> Bench:

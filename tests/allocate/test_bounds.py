@@ -160,13 +160,13 @@ def test_within_the_bound_the_goals_decide() -> None:
     ],
 )
 def test_a_bound_that_means_nothing(options: dict, message: str) -> None:
-    losses = Losses({}, {}, 0.9)
+    losses = Losses({}, {}, 0.9, {})
     with pytest.raises(OptionError, match=message):
         read_bound(losses, options.get("max_drop"), options.get("min_accuracy"))
 
 
 def test_a_bound_on_accuracy_is_one_on_what_is_lost() -> None:
-    assert read_bound(Losses({}, {}, 0.9), None, 0.88) == pytest.approx(0.02)
+    assert read_bound(Losses({}, {}, 0.9, {}), None, 0.88) == pytest.approx(0.02)
     assert read_bound(None, 0.02, None) == 0.02
     assert read_bound(None, None, None) is None
 

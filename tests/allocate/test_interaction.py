@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psvit.allocate import METHODS, allocate, pose
-from psvit.allocate.interaction import BEYOND, ROUNDS, TIES, _Known, at_stake, correct, near
+from psvit.allocate.interaction import (
+    BEYOND,
+    NEAR_END,
+    PROBES,
+    ROUNDS,
+    SWAPS,
+    TIES,
+    _Known,
+    at_stake,
+    correct,
+    near,
+    probed,
+)
+from psvit.allocate.polish import trim
+from psvit.allocate.swaps import swaps
 from psvit.records import Removal
 from tests.allocate.curves import curves_of
 from tests.allocate.synthetic import Hidden, chain, random_scores
 
 OPTIMAL = METHODS["optimal"]
 RIVALS = [METHODS[name] for name in ("uniform", "psvit", "primesvt")]
+ROUND = 2 * TIES + SWAPS + 1
+"""Plans that a round measures at most."""
 
 
 def three_layers(goal: float = 0.5, slope: tuple[float, ...] = (1.0, 1.0, 1.5)):
@@ -40,7 +57,7 @@ def test_interaction_that_curves_do_not_see_is_corrected() -> None:
     plain = OPTIMAL(problem)
     better = correct(problem, OPTIMAL, joint)
     assert problem.meets(better)
-    assert len(asked) <= 1 + ROUNDS * (2 * TIES + 1)
+    assert len(asked) <= 2 + PROBES + ROUNDS * ROUND
     assert joint(problem.removal(better)) < 0.9 * joint(problem.removal(plain))
 
 
@@ -58,7 +75,7 @@ def test_it_loses_no_more_than_any_method_and_asks_nothing_twice(seed: int, goal
         return float(share.sum() + share @ pairs @ share)
 
     levels = correct(problem, OPTIMAL, joint, RIVALS)
-    assert len(asked) == len(set(asked)) <= 4 + ROUNDS * (2 * TIES + 1)
+    assert len(asked) == len(set(asked)) <= 5 + PROBES + ROUNDS * ROUND
     assert problem.meets(levels)
     lost = joint(problem.removal(levels))
     assert lost <= min(joint(problem.removal(m(problem))) for m in (OPTIMAL, *RIVALS)) + 1e-12
@@ -82,7 +99,7 @@ def test_moves_that_were_lucky_are_seen_through(seed: int) -> None:
         return float(share.sum() + 3 * share.prod() + random.normal(0, 0.5))
 
     levels = correct(problem, OPTIMAL, lucky, RIVALS, judge=truth)
-    assert len(judged) <= 1 + len(RIVALS) + ROUNDS
+    assert len(judged) <= 2 + len(RIVALS) + ROUNDS * (SWAPS + 1)
     least = min(judged)
     assert truth(problem.removal(levels)) == least
     assert least <= min(truth(problem.removal(m(problem))) for m in (OPTIMAL, *RIVALS))
@@ -145,6 +162,81 @@ def test_near_a_plan_the_curves_say_what_was_measured_and_beyond_they_are_steep(
     assert losses.kl[0][17] - losses.kl[0][16] >= BEYOND * step * 0.99
     for kl in losses.kl.values():
         assert (np.diff(kl) >= 0).all()
+
+
+def cliff(removal: Removal) -> float:
+    """Two layers that cost what they did up to 18 of 20 channels, and then all."""
+    one, two, three = shares(removal)
+    return 0.1 * one + 0.2 * two + 3 * three + 5 * (one > 0.9) + 5 * (two > 0.9)
+
+
+def test_curves_are_measured_as_far_as_the_plan_goes() -> None:
+    """They end at 90 %, and nothing before tells of what comes then."""
+    problem = three_layers(0.75, (0.1, 0.2, 3.0))
+    plain = OPTIMAL(problem)
+    assert max(plain[0], plain[1]) == 19
+    known = _Known(problem, cliff)
+    farther = probed(problem, OPTIMAL, known)
+    levels = OPTIMAL(farther)
+    assert farther.losses is not None
+    assert all(level <= farther.losses.known_to[tie] for tie, level in levels.items())
+    assert 0 < len(known.losses) <= PROBES
+    assert cliff(problem.removal(levels)) < cliff(problem.removal(plain)) - 4
+
+
+def test_a_curve_is_followed_by_halves() -> None:
+    graph, groups = chain([Hidden(200), Hidden(200)])
+    curves = curves_of(graph, groups, lambda tie, r: r * (1 + 99 * tie), ratios=(0.25,))
+    problem = pose(graph, groups, random_scores(groups), {"params": 0.6}, curves=curves)
+    asked = []
+
+    def falls_off(removal: Removal) -> float:
+        gone = {tie: len(channels) / 200 for tie, channels in removal.items()}
+        asked.append(gone)
+        return gone.get(0, 0) + 500 * max(gone.get(0, 0) - 0.9, 0) + 100 * gone.get(1, 0)
+
+    farther = probed(problem, OPTIMAL, _Known(problem, falls_off))
+    first = [gone[0] for gone in asked if set(gone) == {0}]
+    assert first == sorted(first)
+    goal = OPTIMAL(problem)[0] / 200
+    assert first[0] == pytest.approx((0.25 + goal) / 2, abs=0.005)
+    end = OPTIMAL(farther)[0] / 200
+    assert farther.losses is not None
+    assert end <= farther.losses.known_to[0] / 200 <= 0.9 + NEAR_END + 0.1
+
+
+def test_swaps_find_what_moves_alone_do_not() -> None:
+    """One layer costs by how much it has in common with another, so each move alone is dear."""
+    problem = three_layers(0.5, (1.0, 1.0, 1.0))
+
+    def joint(removal: Removal) -> float:
+        one, two, three = shares(removal)
+        return abs(one - two - 0.3) + 0.2 * three + one + two
+
+    with_swaps = joint(problem.removal(correct(problem, OPTIMAL, joint)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(correct.__globals__, "SWAPS", 0)
+        without = joint(problem.removal(correct(problem, OPTIMAL, joint)))
+    assert with_swaps < without
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.3, 0.6]), st.sampled_from([0.05, 0.25]))
+def test_swaps_meet_the_goals_with_more_of_one_tie(seed: int, goal: float, radius: float) -> None:
+    random = np.random.default_rng(seed)
+    problem = three_layers(goal, tuple(random.uniform(0.1, 2, 3)))
+    losses = problem.losses
+    assert losses is not None
+    levels = OPTIMAL(problem)
+    plans = list(swaps(problem, levels, [0, 1, 2], radius))
+    for more, plan in plans:
+        assert problem.meets(plan)
+        assert trim(problem, plan) == plan
+        raised = [tie for tie in range(3) if plan[tie] > levels[tie]]
+        assert set(raised) <= {more}
+        assert plan[more] - levels[more] <= max(1, round(radius * 20))
+    if max(levels.values()) < 19 and min(levels.values()) > 0:
+        assert plans
 
 
 def test_of_many_ties_those_at_stake_are_moved() -> None:

@@ -57,6 +57,20 @@ def test_between_measurements_it_runs_straight_and_beyond_them_steepest() -> Non
     assert losses.scaled({0: 2.0}).predict({0: 15}) == pytest.approx(6.0)
 
 
+def test_what_is_measured_beyond_replaces_the_guess() -> None:
+    graph, groups, curves = one_curve([0.5, 1.0, 5.0, 5.0, 5.0])  # at 5, 10, 20, 30 and 36
+    guess = read_losses(curves, groups, build_ladders(graph, groups))
+    assert guess.known_to == {0: 36}
+    cliff = guess.measured(0, 38, 11.0)
+    assert cliff.known_to == {0: 38}
+    assert cliff.kl[0][:37] == pytest.approx(guess.kl[0][:37])
+    assert cliff.kl[0][[37, 38, 39]] == pytest.approx([8.0, 11.0, 14.0])
+    flat = guess.measured(0, 38, 2.0)  # never less than before
+    assert flat.kl[0][[37, 38, 39]] == pytest.approx([5.0, 5.0, 5.4])
+    with pytest.raises(ValueError, match="level 38 of tie 0 is known"):
+        cliff.measured(0, 38, 1.0)
+
+
 def test_without_labels_no_drop_is_predicted() -> None:
     graph, groups = chain([Hidden(40)])
     curves = curves_of(graph, groups, lambda _, r: r)

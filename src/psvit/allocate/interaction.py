@@ -3,12 +3,16 @@
 The summed loss takes it that ties do not interact. Where much goes they do: the plan of the least
 sum may lose more than that of another method. So the plans of all methods are measured whole, and
 the best of them is improved: every tie is moved down and up a little, alone, and what that changes
-is measured. These differences are the curves of a new problem, right near the plan; its optimum is
-the next plan, kept if it measures lower. Then again, with moves of half the size.
-Of some sixty plans measured on few images the best is partly the luckiest. So moves may be
-measured on few images, but whole plans are judged on more, which no move was chosen on.
-What is returned lost the least of all plans that were judged: on the images of ``judge`` it loses
-no more than any other method.
+is measured. These differences are the curves of a new problem, right near the plan. Its optimum is
+tried first, then swaps, the most promising first: more of one tie for less of another. Moves of a
+few ties add up better than those of all, and what they change is measured. Then again, with moves
+of half the size.
+Curves are also wrong beyond their last point. Where the plan of the least sum goes there, they are
+measured farther first.
+Of some hundred plans measured on few images the best is partly the luckiest. So moves may be
+measured on few images, but a plan is kept only if it is better on more, which no move was chosen
+on. What is returned lost the least of all plans that were judged: on the images of ``judge`` it
+loses no more than any other method.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from psvit.allocate.choose import Levels
 from psvit.allocate.events import memory_of_ties
 from psvit.allocate.losses import FloatArray, Losses
 from psvit.allocate.problem import Method, Problem
+from psvit.allocate.swaps import swaps
 from psvit.records import Removal
 
 Measure = Callable[[Removal], float]
@@ -38,6 +43,15 @@ RADIUS = 0.25
 BEYOND = 10.0
 """Past the moves that were measured, a curve rises so many times as steeply."""
 
+SWAPS = 8
+"""Swaps that are measured in a round. A tie of which more did not help is not asked again."""
+
+PROBES = 12
+"""Points at most by which curves are measured farther."""
+
+NEAR_END = 1 / 16
+"""A curve that ends so near to a plan, as a share of its cell, is measured at the plan."""
+
 
 def correct(
     problem: Problem,
@@ -51,19 +65,62 @@ def correct(
 
     ``method`` finds the least summed loss; ``rivals`` give further plans to start from. ``judge``
     measures the plans to choose between, if not ``measure``, which measures moves. Takes at most
-    ``1 + len(rivals) + rounds * (2 * TIES + 1)`` measurements, and as many judgements as there are
-    methods and rounds. Raises as the methods do.
+    ``2 + len(rivals) + PROBES + rounds * (2 * TIES + SWAPS + 1)`` measurements, and judges at most
+    ``2 + len(rivals) + rounds * (SWAPS + 1)`` plans. Raises as the methods do.
     """
-    problem.known_losses("correcting for interaction")
     known = _Known(problem, measure)
     judged = known if judge is None else _Known(problem, judge)
-    best = min((dict(decide(problem)) for decide in (method, *rivals)), key=judged.loss)
+    starts = [decide(problem) for decide in (method, *rivals)]
+    problem = probed(problem, method, known)
+    best = min((*starts, method(problem)), key=judged.loss)
     radius = RADIUS
     for _ in range(rounds):
-        found = dict(method(replace(problem, losses=near(problem, best, known, radius))))
-        best = min(best, found, key=judged.loss)
+        best = _improved(problem, method, best, known, judged, radius)
         radius /= 2
     return best
+
+
+def _improved(
+    problem: Problem, method: Method, best: Levels, known: _Known, judged: _Known, radius: float
+) -> Levels:
+    """``best``, or what is better by the moves of one size."""
+    ties = at_stake(problem, best)
+    problem = replace(problem, losses=near(problem, best, known, radius))
+    best = min(best, method(problem), key=judged.loss)
+    failed: set[int] = set()
+    plans = swaps(problem, best, ties, radius)
+    for _ in range(SWAPS):
+        more, plan = next(((m, p) for m, p in plans if m not in failed), (None, best))
+        if more is None:
+            break
+        better = known.loss(plan) < known.loss(best)
+        if better and judged.loss(plan) < judged.loss(best):
+            best, plans = plan, swaps(problem, plan, ties, radius)
+        else:
+            failed.add(more)
+    return best
+
+
+def probed(problem: Problem, method: Method, known: _Known) -> Problem:
+    """The problem with curves that were measured as far as its solution goes.
+
+    From its last point a curve is followed by half of what is left, as it may soon fall off.
+    """
+    left = PROBES
+    while left:
+        losses = problem.known_losses("correcting for interaction")
+        guessed = {t: level for t, level in method(problem).items() if level > losses.known_to[t]}
+        if not guessed:
+            break
+        for tie, level in list(guessed.items())[:left]:
+            last, cell = losses.known_to[tie], problem.ladders.cell[tie]
+            if level - last > NEAR_END * cell:
+                half = (last + level) / 2
+                level = min((r for r in problem.ladders.rungs[tie] if r >= half), default=level)
+            losses = losses.measured(tie, level, known.loss({tie: level}))
+            left -= 1
+        problem = replace(problem, losses=losses)
+    return problem
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,9 @@
 
 Each measured curve is repaired to rise (isotonic regression: pruning more is never better, noise
 aside), is 0 for the dense model, and runs straight from one measured ratio to the next. Beyond
-the last one it goes on at the steepest slope seen, as nothing was measured there. That losses
-add up is an assumption; ``psvit.allocate.interaction`` corrects it by measuring.
+the last one it goes on at the steepest slope seen, as nothing was measured there: a layer that
+hardly matters may be cut until it fails, and its curve does not know. That guess, and that losses
+add up, are assumptions; ``psvit.allocate.interaction`` corrects both by measuring.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from scipy.optimize import isotonic_regression
 from psvit.allocate.choose import Levels
 from psvit.allocate.ladders import Ladders
 from psvit.errors import OptionError
-from psvit.records import Curves, Groups, Point
+from psvit.records import Curves, Groups, IntArray, Point
 
 FloatArray = NDArray[np.float64]
 
@@ -30,11 +31,13 @@ class Losses:
 
     ``drop[tie][level]``: predicted loss of top-1, a fraction; None if the curves have no labels.
     ``dense_accuracy``: top-1 of the whole model on the images of the curves, or None.
+    ``known_to[tie]``: the last level that was measured; beyond it the curve is a guess.
     """
 
     kl: Mapping[int, FloatArray]
     drop: Mapping[int, FloatArray] | None
     dense_accuracy: float | None
+    known_to: Mapping[int, int]
 
     def predict(self, levels: Levels) -> float:
         """The summed KL, in nats an image."""
@@ -45,6 +48,19 @@ class Losses:
         if self.drop is None:
             return None
         return float(sum(self.drop[tie][level] for tie, level in levels.items() if level))
+
+    def measured(self, tie: int, level: int, kl: float) -> Losses:
+        """The same with the KL of a level beyond those known: up to it the curve runs straight."""
+        last, curve = self.known_to[tie], self.kl[tie]
+        if level <= last:
+            raise ValueError(f"level {level} of tie {tie} is known: its curve reaches to {last}")
+        at = np.array([*range(last + 1), level])
+        values = np.array([*curve[: last + 1], max(kl, float(curve[last]))])
+        return replace(
+            self,
+            kl={**self.kl, tie: _drawn(at, values, len(curve) - 1)},
+            known_to={**self.known_to, tie: level},
+        )
 
     def scaled(self, factors: Mapping[int, float]) -> Losses:
         """The same with the KL of some ties multiplied."""
@@ -78,6 +94,7 @@ def read_losses(curves: Curves, groups: Groups, ladders: Ladders) -> Losses:
         if labelled
         else None,
         dense_accuracy=curves.dense.accuracy,
+        known_to={t: min(max(p.removed for p in points[t]), cells[t]) for t in ties},
     )
 
 
@@ -91,9 +108,13 @@ def _curve(tie: int, measured: Mapping[int, float], cell: int) -> FloatArray:
             "ratio: run the analysis again"
         )
     rising = np.maximum(isotonic_regression(values).x, 0.0)
-    at, rising = np.concatenate([[0], at]), np.concatenate([[0.0], rising])
+    return _drawn(np.concatenate([[0], at]), np.concatenate([[0.0], rising]), cell)
+
+
+def _drawn(at: IntArray, values: FloatArray, cell: int) -> FloatArray:
+    """Straight from one level to the next, and beyond the last at the steepest slope seen."""
     levels = np.arange(cell + 1)
-    steepest = (np.diff(rising) / np.diff(at)).max()
+    steepest = (np.diff(values) / np.diff(at)).max()
     beyond = steepest * np.maximum(levels - at[-1], 0)
-    curve: FloatArray = np.interp(levels, at, rising) + beyond
+    curve: FloatArray = np.interp(levels, at, values) + beyond
     return curve
