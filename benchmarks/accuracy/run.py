@@ -237,9 +237,9 @@ def _judge(
 
 
 def _widths(bench: Bench, plan: Plan) -> dict[str, str]:
-    """Channels that stay of each group, for people."""
+    """Channels that stay of each group, for people. Groups of one layer differ by their role."""
     gone = removal_of(bench.graph, plan)
     return {
-        group.name: f"{group.size - len(gone.get(group.id, ()))}/{group.size}"
+        f"{group.name} ({group.role})": f"{group.size - len(gone.get(group.id, ()))}/{group.size}"
         for group in bench.groups.prunable
     }
