@@ -11,19 +11,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from psvit.allocate import NEEDS_CURVES, Measure
+from psvit.allocate import METHODS, NEEDS_CURVES, Measure
 from psvit.calibrate import Compensator
 from psvit.capture.copying import private_copy
 from psvit.cost import Meter, observe, prepare
 from psvit.errors import DataError, OptionError
 from psvit.evaluate import drop_limit, paired_drop, right_images
-from psvit.groups import make_plan
+from psvit.groups import fingerprint, make_plan
 from psvit.latency import with_latency
+from psvit.measured import JUDGES, MOVES, Search, count, plans_file
 from psvit.outputs import at_best_temperature, doubt, kl_per_image, predict
 from psvit.records import Curves, Graph, Groups, Removal, Scores
 from psvit.recover import Origin, cut
 from psvit.recover.matching import matching, watch_norms
-from psvit.sensitivity import Race, check_accuracy, check_curves, sensitivity
+from psvit.sensitivity import (
+    Race,
+    batches_hash,
+    check_accuracy,
+    check_curves,
+    sensitivity,
+    weights_hash,
+)
 
 SPIKING_UNITS = frozenset({"sops", "energy"})
 """Units of a budget that firing rates decide."""
@@ -62,11 +70,12 @@ class Guide:
     at most, and all together cost at most a twentieth of CHECKED forwards a point. A bound needs
     more than a ranking.
     ``curves``: an analysis made before. ``correct``: correct method "optimal" for interaction.
-    ``tick`` hears how far the analysis is. ``journal``: a file that keeps finished points of the
-    analysis, which goes on from it if it was killed. ``dense``: what smaller models are compensated
-    by wherever they are measured; without it they are measured as they are cut. ``matched``: plans
-    are measured with matched batch-norm statistics, as recovery auto leaves them. ``settings``:
-    more to keep with a new analysis, such as the name of the ranking.
+    ``tick`` hears how far the analysis is, and then the search. ``journal``: a file that keeps
+    finished points of the analysis, which goes on from it if it was killed; the plans that were
+    measured are kept in another beside it (``psvit.measured.plans_file``). ``dense``: what smaller
+    models are compensated by wherever they are measured; without it they are measured as they are
+    cut. ``matched``: plans are measured with matched batch-norm statistics, as recovery auto leaves
+    them. ``settings``: more to keep with a new analysis, such as the name of the ranking.
     """
 
     data: Iterable[Any] | None = None
@@ -162,11 +171,41 @@ def find_guidance(
         drop = drop_on(unseen, model, graph, groups, guide.n, guide.device, guide.dense)
     if method == "optimal" and guide.correct:
         others = [] if bounded else _next(guide.data, guide.n, CHECKED)
-        where = (graph, groups, guide.device, guide.dense)
-        steady = guide.dense is not None and bool(others)
-        loss = loss_on(seen, *where, classes=not steady, matched=guide.matched)
-        judge = loss_on(others, *where, matched=guide.matched) if others else None
+        loss, judge = _losses(guide, graph, groups, seen, others)
     return Guidance(curves, meter, drop, loss, judge)
+
+
+def _losses(
+    guide: Guide, graph: Graph, groups: Groups, seen: list[Batch], others: list[Batch]
+) -> tuple[Measure, Measure | None]:
+    """What measures moves on the images ``seen``, and what judges plans on ``others``, if any."""
+    dense = guide.dense
+    settings = {
+        "n": guide.n,
+        "seed": guide.seed,
+        "images": batches_hash(seen),
+        JUDGES: batches_hash(others),
+        "weights": weights_hash(graph),
+        "recover": "none" if dense is None else "obs",
+        "calibration": None if dense is None else dense.moments.digest,
+    }
+    path = None if guide.journal is None else plans_file(guide.journal)
+    search = Search(path, fingerprint(graph), settings, guide.tick or (lambda done, most: None))
+    ties = len({group.tie for group in groups.prunable})
+    search.expect(ties, len(METHODS) - 1, count(seen), count(others))
+
+    def kept(by: str, batches: list[Batch], *, classes: bool) -> Measure:
+        measure = loss_on(
+            batches, graph, groups, guide.device, dense, classes=classes, matched=guide.matched
+        )
+        how = f"{by}{', classes' if classes else ''}{', matched' if guide.matched else ''}"
+        return search.kept(how, count(batches), measure)
+
+    steady = dense is not None and bool(others)
+    return (
+        kept(MOVES, seen, classes=not steady),
+        kept(JUDGES, others, classes=True) if others else None,
+    )
 
 
 @dataclass(frozen=True, eq=False)

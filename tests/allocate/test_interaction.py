@@ -12,12 +12,11 @@ from psvit.allocate.interaction import (
     BEYOND,
     NEAR_END,
     PROBES,
-    ROUNDS,
-    SWAPS,
     TIES,
     _Known,
     at_stake,
     correct,
+    most_plans,
     near,
     probed,
 )
@@ -29,8 +28,6 @@ from tests.allocate.synthetic import Hidden, chain, random_scores
 
 OPTIMAL = METHODS["optimal"]
 RIVALS = [METHODS[name] for name in ("uniform", "psvit", "primesvt")]
-ROUND = 2 * TIES + SWAPS + 1
-"""Plans that a round measures at most."""
 
 
 def three_layers(goal: float = 0.5, slope: tuple[float, ...] = (1.0, 1.0, 1.5)):
@@ -57,7 +54,7 @@ def test_interaction_that_curves_do_not_see_is_corrected() -> None:
     plain = OPTIMAL(problem)
     better = correct(problem, OPTIMAL, joint)
     assert problem.meets(better)
-    assert len(asked) <= 2 + PROBES + ROUNDS * ROUND
+    assert len(asked) <= most_plans(3, 0)[0]
     assert joint(problem.removal(better)) < 0.9 * joint(problem.removal(plain))
 
 
@@ -75,7 +72,7 @@ def test_it_loses_no_more_than_any_method_and_asks_nothing_twice(seed: int, goal
         return float(share.sum() + share @ pairs @ share)
 
     levels = correct(problem, OPTIMAL, joint, RIVALS)
-    assert len(asked) == len(set(asked)) <= 5 + PROBES + ROUNDS * ROUND
+    assert len(asked) == len(set(asked)) <= most_plans(3, 3)[0]
     assert problem.meets(levels)
     lost = joint(problem.removal(levels))
     assert lost <= min(joint(problem.removal(m(problem))) for m in (OPTIMAL, *RIVALS)) + 1e-12
@@ -99,7 +96,7 @@ def test_moves_that_were_lucky_are_seen_through(seed: int) -> None:
         return float(share.sum() + 3 * share.prod() + random.normal(0, 0.5))
 
     levels = correct(problem, OPTIMAL, lucky, RIVALS, judge=truth)
-    assert len(judged) <= 2 + len(RIVALS) + ROUNDS * (SWAPS + 1)
+    assert len(judged) <= most_plans(3, len(RIVALS))[1]
     least = min(judged)
     assert truth(problem.removal(levels)) == least
     assert least <= min(truth(problem.removal(m(problem))) for m in (OPTIMAL, *RIVALS))

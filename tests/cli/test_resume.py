@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from psvit import guidance as guidance_file
 from psvit.sensitivity import sweep as sweep_file
 from tests.cli.conftest import NET
 
@@ -58,6 +59,39 @@ def test_ctrl_c_keeps_the_analysis_and_the_same_command_goes_on(prune, tmp_path,
     assert ended.code == 0, ended.err
     assert "going on from" in ended.err
     assert kept(tmp_path) == ["out", "whole"]
+    for name in ("sensitivity.json", "plan.json", "model.safetensors"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_ctrl_c_in_the_search_keeps_what_was_measured(prune, tmp_path, monkeypatch):
+    options = ("--save", "memory=30%", "--method", "optimal")
+    assert prune(*options, out="whole").code == 0
+    predict, asked = guidance_file.predict, []
+
+    def stop_at(most):
+        def stop(*arguments):
+            if len(asked) == most:
+                raise KeyboardInterrupt
+            asked.append(1)
+            return predict(*arguments)
+
+        monkeypatch.setattr(guidance_file, "predict", stop)
+
+    stop_at(12)
+    ended = prune(*options)
+    assert ended.code == 130
+    journal = "out.sensitivity.journal"
+    assert kept(tmp_path) == [journal, f"{journal}.plans", "whole"]
+    before = len((tmp_path / f"{journal}.plans").read_text().splitlines())
+    asked.clear()
+    stop_at(10**6)
+    ended = prune(*options)
+    assert ended.code == 0, ended.err
+    rest = len(asked)
+    asked.clear()
+    assert prune(*options, out="other").code == 0
+    assert rest == len(asked) - (before - 1)
+    assert kept(tmp_path) == ["other", "out", "whole"]
     for name in ("sensitivity.json", "plan.json", "model.safetensors"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

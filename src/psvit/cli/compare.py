@@ -56,6 +56,7 @@ from psvit.compare import read_levels, read_rows
 from psvit.compare.files import COMPARED, PAGE, comparison_to_json, write_comparison
 from psvit.compare.table import comparison_table, notes
 from psvit.errors import OptionError
+from psvit.measured import plans_file
 from psvit.recover import check_recovery
 
 
@@ -160,10 +161,10 @@ def compare(
     check_fit(loaded, example, [train, evaluation])
     analysis = analysis_journal(out)
     journal = analysis.with_name(f"{out.name}.journal")
-    with resumable(journal, analysis):
+    with resumable(journal, analysis, plans_file(analysis)):
         with (
             stages() as tell,
-            watch("pruning each group alone, images") as tick,
+            watch("measuring smaller models, images") as tick,
             watch("methods and budgets") as cell_tick,
         ):
             comparison = run_comparison(

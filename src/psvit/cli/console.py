@@ -29,7 +29,7 @@ from psvit.team import is_main
 
 P = ParamSpec("P")
 Tick = Callable[[int, int | None], None]
-"""Called with what is done and, where it is known, the total."""
+"""Called with what is done and, where it is known, the total; less is done where a job begins."""
 
 PATIENCE_S = 2.0
 """A job shorter than this shows no progress."""
@@ -126,6 +126,7 @@ class _Bar:
     def __init__(self, title: str, console: Console) -> None:
         self._title, self._console = title, console
         self._start = time.monotonic()
+        self._done = 0
         self._progress: Progress | None = None
 
     def tick(self, done: int, total: int | None) -> None:
@@ -143,6 +144,9 @@ class _Bar:
             )
             self._progress.start()
             self._task = self._progress.add_task(self._title, total=total)
+        if done < self._done:
+            self._progress.reset(self._task)
+        self._done = done
         self._progress.update(self._task, completed=done, total=total)
 
     def close(self) -> None:
@@ -163,9 +167,13 @@ class _Lines:
         self._title = title
         self._start = time.monotonic()
         self._due = self._start + PATIENCE_S
+        self._done = 0
 
     def tick(self, done: int, total: int | None) -> None:
         now = time.monotonic()
+        if done < self._done:
+            self._start = now
+        self._done = done
         if now < self._due or done in (0, total):
             return
         self._due = now + PIPE_INTERVAL_S

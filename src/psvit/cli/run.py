@@ -30,6 +30,7 @@ from psvit.cli.typed import typed_command
 from psvit.data import Batches
 from psvit.evaluate import Latency
 from psvit.finetune import Tuning
+from psvit.measured import plans_file
 from psvit.models.load import LoadedModel
 from psvit.prune import Trainer, prune
 from psvit.records import Curves, InputSpec, Result
@@ -94,7 +95,7 @@ def prune_and_save(
     `train`: images to analyse and calibrate on; `tuning_data`: those that fine-tuning trains on.
     """
     journal = analysis_journal(out)
-    with resumable(journal):
+    with resumable(journal, plans_file(journal)):
         result = _measured(
             loaded, example, choice, journal, eval_data=eval_data, firing_data=firing_data,
             device=device, settings=settings, train=train, curves=curves,
@@ -129,7 +130,7 @@ def _measured(
     tuning: Training | None,
 ) -> Result:
     """The pruned model, with what both models cost and how well they do."""
-    with stages() as tell, watch("pruning each group alone, images") as tick:
+    with stages() as tell, watch("measuring smaller models, images") as tick:
         result = prune(
             loaded.model,
             example,

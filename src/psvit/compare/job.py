@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -161,15 +160,3 @@ def held(data: Iterable[Any], most: int) -> list[Any]:
         if count >= most:
             break
     return batches
-
-
-def digest(batches: Iterable[Any]) -> str:
-    """A short hash of the tensors of some batches, images and labels."""
-    total = hashlib.sha256()
-    for batch in batches:
-        for part in batch if isinstance(batch, tuple | list) else (batch,):
-            if isinstance(part, torch.Tensor):
-                total.update(f"{part.dtype} {list(part.shape)}".encode())
-                data = part.detach().cpu().contiguous().flatten()
-                total.update(data.view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()[:16]

@@ -15,7 +15,7 @@ from torch import nn
 from psvit.allocate import check_reachable
 from psvit.capture import capture
 from psvit.compare.cells import CELLS, CONTROL, DENSE, Cell, cell_key
-from psvit.compare.job import Evaluate, Job, digest, held, pruned, unpruned
+from psvit.compare.job import Evaluate, Job, held, pruned, unpruned
 from psvit.compare.levels import Budget, budget_text, read_levels
 from psvit.compare.rows import UNSTRUCTURED, Row, read_rows
 from psvit.compare.verdicts import Comparison
@@ -27,7 +27,7 @@ from psvit.journal import Journal, open_journal
 from psvit.records import Curves
 from psvit.recover import IMAGES, MATCHED, check_recovery, default_saliency
 from psvit.saliency import check_saliency
-from psvit.sensitivity import curves_to_json, weights_hash
+from psvit.sensitivity import batches_hash, curves_to_json, weights_hash
 
 FOR_MASKS = frozenset({"none", "bn"})
 """Recoveries that mean something for a model that has lost single weights, not channels."""
@@ -70,8 +70,9 @@ def compare(
     alike, and to the unpruned one as control.
 
     ``journal``, ``analysis_journal``: files to keep finished results and points in; a job that was
-    killed goes on from them, and computes nothing twice. They stay. ``tick`` hears how many
-    images of how many the analysis has run, ``cell_tick`` how many results of how many are done.
+    killed goes on from them, and computes nothing twice. They stay (and beside the latter one of
+    plans; see ``psvit.prune``). ``tick`` hears how many images of how many the analysis has run,
+    and then the search of method optimal, ``cell_tick`` how many results of how many are done.
 
     The model is not touched. Raises PsvitError subclasses; see ``psvit.errors``.
     """
@@ -112,8 +113,8 @@ def compare(
         "seed": seed,
         "align": align,
         "weights": weights_hash(graph),
-        "images": digest(job.train),
-        "evaluation": digest(islice(eval_data, 1)),
+        "images": batches_hash(job.train),
+        "evaluation": batches_hash(islice(eval_data, 1)),
         "curves": None if curves is None else _hash(curves_to_json(curves)),
     }
     guide = Guide(

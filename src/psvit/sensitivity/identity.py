@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -25,6 +26,18 @@ HASHES = {
 def weights_hash(graph: Graph) -> str:
     """A short hash of all parameters and buffers; ``psvit.groups.fingerprint`` knows no values."""
     return tensors_hash(graph.module)
+
+
+def batches_hash(batches: Iterable[Any]) -> str:
+    """A short hash of the tensors of some batches, images and labels."""
+    total = hashlib.sha256()
+    for batch in batches:
+        for part in batch if isinstance(batch, tuple | list) else (batch,):
+            if isinstance(part, torch.Tensor):
+                total.update(f"{part.dtype} {list(part.shape)}".encode())
+                data = part.detach().cpu().contiguous().flatten()
+                total.update(data.view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()[:16]
 
 
 def tensors_hash(module: nn.Module) -> str:
