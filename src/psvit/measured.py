@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from psvit.allocate import Measure, most_plans
+from psvit.allocate import Measure, usual_plans
 from psvit.journal import Kind, open_journal
 from psvit.records import Removal
 from psvit.sensitivity.identity import HASHES, hash_of
@@ -50,7 +50,7 @@ class Search:
 
     ``path``: where losses are kept, None: nowhere. ``fingerprint`` and ``settings``: what the
     losses are of; the file of another search is refused. ``tick`` hears how many images have been
-    run of how many, at most, will be.
+    run, and about how many it will be.
     """
 
     path: Path | None
@@ -58,7 +58,7 @@ class Search:
     settings: Mapping[str, Any]
     tick: Callable[[int, int | None], None]
     _done: int = field(default=0, init=False)
-    _most: int = field(default=0, init=False)
+    _about: int = field(default=0, init=False)
 
     def kept(self, by: str, images: int, measure: Measure) -> Measure:
         """``measure``, which runs so many ``images`` for a plan that is not known yet."""
@@ -77,15 +77,15 @@ class Search:
 
     def expect(self, ties: int, rivals: int, moves: int, judges: int) -> None:
         """A search over so many ties, with so many images for a move and for a judgement."""
-        plans, judged = most_plans(ties, rivals)
-        self._most = plans * moves + judged * judges
+        plans, judged = usual_plans(ties, rivals)
+        self._about = plans * moves + judged * judges
 
     def _count(self, images: int, *, known: bool) -> None:
         if known:
-            self._most -= images
+            self._about -= images
         else:
             self._done += images
-        self.tick(self._done, max(self._done, self._most))
+        self.tick(self._done, max(self._done, self._about))
 
 
 def removal_hash(removal: Removal) -> str:

@@ -21,7 +21,7 @@ from psvit.allocate.budgets import UNITS, read_budgets
 from psvit.allocate.choose import Levels, choose
 from psvit.allocate.estimate import COUNTS
 from psvit.allocate.events import highest
-from psvit.allocate.interaction import Measure, correct, most_plans
+from psvit.allocate.interaction import Measure, correct, usual_plans
 from psvit.allocate.ladders import Ladders, build_ladders
 from psvit.allocate.optimal import optimal
 from psvit.allocate.path import uniform_path
@@ -155,8 +155,8 @@ __all__ = [
     "check_choice",
     "check_reachable",
     "choose",
-    "most_plans",
     "pose",
     "read_budgets",
     "uniform_path",
+    "usual_plans",
 ]

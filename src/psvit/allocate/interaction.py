@@ -86,6 +86,13 @@ def most_plans(ties: int, rivals: int, rounds: int = ROUNDS) -> tuple[int, int]:
     return starts + moves, starts + rounds * (SWAPS + 1)
 
 
+def usual_plans(ties: int, rivals: int) -> tuple[int, int]:
+    """About how many: few curves are measured farther, and few swaps are worth judging."""
+    starts = 2 + rivals
+    moves = PROBES // 3 + ROUNDS * (2 * min(TIES, ties) + SWAPS)
+    return starts + moves, starts + 2 * ROUNDS
+
+
 def _improved(
     problem: Problem, method: Method, best: Levels, known: _Known, judged: _Known, radius: float
 ) -> Levels:
