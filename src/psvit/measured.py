@@ -12,7 +12,7 @@ import torch
 from psvit.allocate import Measure, usual_plans
 from psvit.journal import Kind, open_journal
 from psvit.records import Removal
-from psvit.sensitivity.identity import HASHES, hash_of
+from psvit.sensitivity import HASHES, hash_of
 
 MOVES, JUDGES = "moves", "judges"
 """What plans are measured for; see ``psvit.allocate.interaction``."""

@@ -12,11 +12,12 @@ from psvit.allocate.interaction import (
     BEYOND,
     NEAR_END,
     PROBES,
+    ROUNDS,
+    SWAPS,
     TIES,
     _Known,
     at_stake,
     correct,
-    most_plans,
     near,
     probed,
 )
@@ -28,6 +29,12 @@ from tests.allocate.synthetic import Hidden, chain, random_scores
 
 OPTIMAL = METHODS["optimal"]
 RIVALS = [METHODS[name] for name in ("uniform", "psvit", "primesvt")]
+
+
+def most(rivals: int) -> tuple[int, int]:
+    """Plans that may be measured and judged."""
+    starts = 2 + rivals
+    return starts + PROBES + ROUNDS * (2 * TIES + SWAPS + 1), starts + ROUNDS * (SWAPS + 1)
 
 
 def three_layers(goal: float = 0.5, slope: tuple[float, ...] = (1.0, 1.0, 1.5)):
@@ -54,7 +61,7 @@ def test_interaction_that_curves_do_not_see_is_corrected() -> None:
     plain = OPTIMAL(problem)
     better = correct(problem, OPTIMAL, joint)
     assert problem.meets(better)
-    assert len(asked) <= most_plans(3, 0)[0]
+    assert len(asked) <= most(0)[0]
     assert joint(problem.removal(better)) < 0.9 * joint(problem.removal(plain))
 
 
@@ -72,7 +79,7 @@ def test_it_loses_no_more_than_any_method_and_asks_nothing_twice(seed: int, goal
         return float(share.sum() + share @ pairs @ share)
 
     levels = correct(problem, OPTIMAL, joint, RIVALS)
-    assert len(asked) == len(set(asked)) <= most_plans(3, 3)[0]
+    assert len(asked) == len(set(asked)) <= most(3)[0]
     assert problem.meets(levels)
     lost = joint(problem.removal(levels))
     assert lost <= min(joint(problem.removal(m(problem))) for m in (OPTIMAL, *RIVALS)) + 1e-12
@@ -96,7 +103,7 @@ def test_moves_that_were_lucky_are_seen_through(seed: int) -> None:
         return float(share.sum() + 3 * share.prod() + random.normal(0, 0.5))
 
     levels = correct(problem, OPTIMAL, lucky, RIVALS, judge=truth)
-    assert len(judged) <= most_plans(3, len(RIVALS))[1]
+    assert len(judged) <= most(len(RIVALS))[1]
     least = min(judged)
     assert truth(problem.removal(levels)) == least
     assert least <= min(truth(problem.removal(m(problem))) for m in (OPTIMAL, *RIVALS))
@@ -199,7 +206,7 @@ def test_a_curve_is_followed_by_halves() -> None:
     assert first[0] == pytest.approx((0.25 + goal) / 2, abs=0.005)
     end = OPTIMAL(farther)[0] / 200
     assert farther.losses is not None
-    assert end <= farther.losses.known_to[0] / 200 <= 0.9 + NEAR_END + 0.1
+    assert end <= farther.losses.known_to[0] / 200 <= 0.9 + NEAR_END
 
 
 def test_swaps_find_what_moves_alone_do_not() -> None:

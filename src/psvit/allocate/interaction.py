@@ -64,8 +64,9 @@ def correct(
     """The levels of the lowest measured loss among the methods' plans and what improves on them.
 
     ``method`` finds the least summed loss; ``rivals`` give further plans to start from. ``judge``
-    measures the plans to choose between, if not ``measure``, which measures moves. ``most_plans``
-    says how many that may be. Raises as the methods do.
+    measures the plans to choose between, if not ``measure``, which measures moves. Takes at most
+    ``2 + len(rivals) + PROBES + rounds * (2 * TIES + SWAPS + 1)`` measurements, and judges at most
+    ``2 + len(rivals) + rounds * (SWAPS + 1)`` plans. Raises as the methods do.
     """
     known = _Known(problem, measure)
     judged = known if judge is None else _Known(problem, judge)
@@ -79,15 +80,11 @@ def correct(
     return best
 
 
-def most_plans(ties: int, rivals: int, rounds: int = ROUNDS) -> tuple[int, int]:
-    """How many plans ``correct`` measures, and how many it judges, at most."""
-    starts = 2 + rivals
-    moves = PROBES + rounds * (2 * min(TIES, ties) + SWAPS + 1)
-    return starts + moves, starts + rounds * (SWAPS + 1)
-
-
 def usual_plans(ties: int, rivals: int) -> tuple[int, int]:
-    """About how many: few curves are measured farther, and few swaps are worth judging."""
+    """About how many plans ``correct`` measures, and how many it judges.
+
+    Fewer than it may: few curves are measured farther, and few swaps are worth judging.
+    """
     starts = 2 + rivals
     moves = PROBES // 3 + ROUNDS * (2 * min(TIES, ties) + SWAPS)
     return starts + moves, starts + 2 * ROUNDS

@@ -16,7 +16,8 @@ from torch import nn
 
 from psvit.errors import OptionError
 from psvit.recover.auto import auto
-from psvit.recover.bn import reestimate
+from psvit.recover.bn import norms_of as norms_of
+from psvit.recover.bn import reestimate as reestimate
 from psvit.recover.lsq import refitted
 from psvit.recover.obs import compensated
 from psvit.recover.origin import Origin as Origin

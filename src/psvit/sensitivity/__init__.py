@@ -15,7 +15,9 @@ from psvit.sensitivity.files import curves_to_csv as curves_to_csv
 from psvit.sensitivity.files import curves_to_json as curves_to_json
 from psvit.sensitivity.files import read_curves as read_curves
 from psvit.sensitivity.files import write_curves as write_curves
+from psvit.sensitivity.identity import HASHES as HASHES
 from psvit.sensitivity.identity import batches_hash as batches_hash
+from psvit.sensitivity.identity import hash_of as hash_of
 from psvit.sensitivity.identity import tensors_hash as tensors_hash
 from psvit.sensitivity.identity import weights_hash as weights_hash
 from psvit.sensitivity.race import Race as Race

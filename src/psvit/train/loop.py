@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from psvit.errors import DataError, OptionError, TrainingError
 from psvit.evaluate.accuracy import logits_of
 from psvit.neurons import reset_state
-from psvit.recover.bn import norms_of, reestimate
+from psvit.recover import norms_of, reestimate
 from psvit.train.augment import augment, blend_labels, mix, shrink
 from psvit.train.batches import Batch, TrainingData
 from psvit.train.checkpoint import BEST, LAST, Checkpoint, RunFolder
