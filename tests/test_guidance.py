@@ -8,11 +8,12 @@ import torch
 import psvit
 from psvit.calibrate import calibrate
 from psvit.capture.copying import private_copy
-from psvit.guidance import CHECKED, Guide, find_guidance, loss_on
+from psvit.guidance import CHECKED, Guide, find_guidance
 from psvit.neurons import reset_state
 from psvit.outputs import CLOSE, at_best_temperature, kl_per_image, predict
 from psvit.recover import Origin
 from psvit.recover.matching import match_norms, watch_norms
+from psvit.whole_plans import loss_on
 from tests.sensitivity.tiny import tiny
 from tests.zoo.case import float64
 

@@ -75,14 +75,14 @@ def test_the_file_of_another_search_is_refused(tmp_path: Path) -> None:
 def test_progress_says_about_how_much_there_is() -> None:
     ticks: list[tuple[int, int | None]] = []
     search = search_in(None, ticks)
-    search.expect(ties=3, rivals=3, moves=2, judges=7)
+    measured, judged = usual_plans(3, 3)
+    about = 2 * measured + 7 * judged
+    search.expect(about)
     problem = three_layers()
     moves, judges = search.kept("moves", 2, joint), search.kept("judges", 7, joint)
     correct(problem, OPTIMAL, moves, RIVALS, judge=judges)
     done = [d for d, _ in ticks]
     assert done == sorted(done)
     assert len(done) > 20
-    measured, judged = usual_plans(3, 3)
-    about = 2 * measured + 7 * judged
     assert [most for _, most in ticks] == [max(about, d) for d in done]
     assert 0.5 * about < done[-1] < 1.5 * about

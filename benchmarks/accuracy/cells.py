@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+
+from psvit.evaluate import unpack
 
 Key = tuple[str, str, str, str, str]
 """Model, method, saliency, recovery, level."""
@@ -52,12 +53,6 @@ def append(path: Path, line: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def packed(right: torch.Tensor) -> str:
-    """Which images are right, a bit each, as text."""
-    return np.packbits(right.cpu().numpy()).tobytes().hex()
-
-
 def unpacked(line: dict[str, Any]) -> torch.Tensor:
     """Which images are right, bool ``[n]``."""
-    bits = np.frombuffer(bytes.fromhex(line["right"]), dtype=np.uint8)
-    return torch.from_numpy(np.unpackbits(bits, count=line["n"]).astype(bool))
+    return unpack(line["right"], line["n"])

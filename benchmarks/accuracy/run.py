@@ -13,11 +13,12 @@ from torch import nn
 
 from benchmarks.accuracy import rival
 from benchmarks.accuracy.bench import Bench, set_up
-from benchmarks.accuracy.cells import DENSE, append, key_of, packed, read
+from benchmarks.accuracy.cells import DENSE, append, key_of, read
 from psvit.allocate import NEEDS_CURVES, allocate
 from psvit.capture.copying import private_copy
 from psvit.compare.masks import mask_smallest
 from psvit.data import RECIPES, open_data
+from psvit.evaluate import pack
 from psvit.finetune import finetune
 from psvit.groups import removal_of
 from psvit.records import Plan
@@ -217,7 +218,7 @@ def _judge(
     line |= {
         "n": len(right),
         "accuracy": float(right.double().mean()),
-        "right": packed(right),
+        "right": pack(right),
         "rate": bench.firing_rate(model),
         "figures": figures,
         "ms": ms,

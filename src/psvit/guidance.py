@@ -5,25 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import torch
 from torch import nn
 
-from psvit.allocate import METHODS, NEEDS_CURVES, Measure
+from psvit.allocate import METHODS, NEEDS_CURVES, Measure, usual_plans
 from psvit.calibrate import Compensator
-from psvit.capture.copying import private_copy
 from psvit.cost import Meter, observe, prepare
 from psvit.errors import DataError, OptionError
-from psvit.evaluate import drop_limit, paired_drop, right_images
-from psvit.groups import fingerprint, make_plan
+from psvit.groups import fingerprint
 from psvit.latency import with_latency
-from psvit.measured import JUDGES, MOVES, Search, count, plans_file
-from psvit.outputs import at_best_temperature, doubt, kl_per_image, predict
-from psvit.records import Curves, Graph, Groups, Removal, Scores
-from psvit.recover import Origin, cut
-from psvit.recover.matching import matching, watch_norms
+from psvit.measured import JUDGES, MOVES, RIGHT, Search, count, plans_file
+from psvit.records import Curves, Graph, Groups, Scores
 from psvit.sensitivity import (
     Race,
     batches_hash,
@@ -32,6 +26,7 @@ from psvit.sensitivity import (
     sensitivity,
     weights_hash,
 )
+from psvit.whole_plans import Batch, DropCheck, loss_on, right_on
 
 SPIKING_UNITS = frozenset({"sops", "energy"})
 """Units of a budget that firing rates decide."""
@@ -44,9 +39,10 @@ CHECKED = 1024
 where no difference is seen on them, a drop of more than 0.3 points is ruled out; on 256 it would be
 1.1."""
 
+CHECKS = 3
+"""Measurements that a bound on accuracy usually takes: of the whole model, and of two plans."""
+
 Tick = Callable[[int, int | None], None]
-Batch = tuple[torch.Tensor, ...]
-"""Images ``[B, C, H, W]`` and, where there are any, labels ``[B]``."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +129,11 @@ def find_guidance(
     if not needs_curves and not needs_rates:
         return Guidance(guide.curves, timed)
     seen, unseen = _split(guide.data, guide.n, images_needed(guide.n, bounded), guide.seed)
+    if bounded and not unseen and count(seen) == guide.n:
+        raise DataError(
+            f"a bound on accuracy is checked on images that the analysis did not see, but the data "
+            f"has no more than the {guide.n:,} of the analysis: give more data or a smaller n"
+        )
     labelled = all(len(batch) > 1 for batch in seen)
     if bounded and not labelled:
         raise OptionError(
@@ -166,19 +167,25 @@ def find_guidance(
             race=None if bounded else Race(images=CHECKED),
         )
     say("choosing how many channels stay")
+    corrected = method == "optimal" and guide.correct
+    others = unseen if bounded or not corrected else _next(guide.data, guide.n, CHECKED)
+    search = _search(guide, graph, seen, others)
     drop = loss = judge = None
     if bounded:
-        drop = drop_on(unseen, model, graph, groups, guide.n, guide.device, guide.dense)
-    if method == "optimal" and guide.correct:
-        others = [] if bounded else _next(guide.data, guide.n, CHECKED)
-        loss, judge = _losses(guide, graph, groups, seen, others)
+        n = count(others)
+        right = right_on(others, model, graph, groups, guide.device, guide.dense)
+        drop = DropCheck(n, search.kept(RIGHT, n, right))
+        search.expect(CHECKS * n)
+    if corrected:
+        judges = [] if bounded else others
+        loss, judge = _losses(guide, graph, groups, seen, judges, search)
+        plans, judged = usual_plans(len({g.tie for g in groups.prunable}), len(METHODS) - 1)
+        search.expect(plans * count(seen) + judged * count(judges))
     return Guidance(curves, meter, drop, loss, judge)
 
 
-def _losses(
-    guide: Guide, graph: Graph, groups: Groups, seen: list[Batch], others: list[Batch]
-) -> tuple[Measure, Measure | None]:
-    """What measures moves on the images ``seen``, and what judges plans on ``others``, if any."""
+def _search(guide: Guide, graph: Graph, seen: list[Batch], others: list[Batch]) -> Search:
+    """What measures plans, on the images ``seen`` and on ``others``, and keeps them."""
     dense = guide.dense
     settings = {
         "n": guide.n,
@@ -190,128 +197,37 @@ def _losses(
         "calibration": None if dense is None else dense.moments.digest,
     }
     path = None if guide.journal is None else plans_file(guide.journal)
-    search = Search(path, fingerprint(graph), settings, guide.tick or (lambda done, most: None))
-    ties = len({group.tie for group in groups.prunable})
-    search.expect(ties, len(METHODS) - 1, count(seen), count(others))
+    return Search(path, fingerprint(graph), settings, guide.tick or (lambda done, most: None))
+
+
+def _losses(
+    guide: Guide,
+    graph: Graph,
+    groups: Groups,
+    seen: list[Batch],
+    others: list[Batch],
+    search: Search,
+) -> tuple[Measure, Measure | None]:
+    """What measures moves on the images ``seen``, and what judges plans on ``others``, if any."""
 
     def kept(by: str, batches: list[Batch], *, classes: bool) -> Measure:
         measure = loss_on(
-            batches, graph, groups, guide.device, dense, classes=classes, matched=guide.matched
+            batches,
+            graph,
+            groups,
+            guide.device,
+            guide.dense,
+            classes=classes,
+            matched=guide.matched,
         )
         how = f"{by}{', classes' if classes else ''}{', matched' if guide.matched else ''}"
         return search.kept(how, count(batches), measure)
 
-    steady = dense is not None and bool(others)
+    steady = guide.dense is not None and bool(others)
     return (
         kept(MOVES, seen, classes=not steady),
         kept(JUDGES, others, classes=True) if others else None,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class DropCheck:
-    """Measures what removals lose of top-1 on labelled images, beside the whole model.
-
-    ``dense``: which images the whole model gets right, bool ``[n]``. ``right``: the same of each
-    removal measured so far.
-    """
-
-    batches: list[Batch]
-    graph: Graph
-    groups: Groups
-    device: str | torch.device
-    dense: torch.Tensor
-    compensator: Compensator | None = None
-    right: dict[str, torch.Tensor] = field(default_factory=dict)
-
-    def __call__(self, removal: Removal, risk: float) -> float:
-        """What is lost at most, but for ``risk``."""
-        return drop_limit(self.dense, self._right(removal), NormalDist().inv_cdf(1 - risk))
-
-    def evidence(self, removal: Removal) -> dict[str, Any]:
-        """What a removal was measured to lose, as plain data."""
-        right = self._right(removal)
-        drop, _, _ = paired_drop(self.dense, right)
-        return {
-            "accuracy_lost": drop,
-            "at_most": drop_limit(self.dense, right),
-            "confidence": 0.95,
-            "n": len(self.dense),
-            "images": "training images that the analysis did not see",
-        }
-
-    def _right(self, removal: Removal) -> torch.Tensor:
-        key = make_plan(self.graph, self.groups, removal).to_json()
-        if key not in self.right:
-            small = cut(self.graph, self.groups, removal, self.compensator)
-            self.right[key] = right_images(small, self.batches, device=self.device)
-        return self.right[key]
-
-
-def drop_on(
-    batches: list[Batch],
-    model: nn.Module,
-    graph: Graph,
-    groups: Groups,
-    n: int,
-    device: str | torch.device,
-    dense: Compensator | None = None,
-) -> DropCheck:
-    """Measures the top-1 that a removal loses on labelled images. Raises DataError without any.
-
-    Smaller models are compensated by ``dense``, if it is given.
-    """
-    if not batches:
-        raise DataError(
-            f"a bound on accuracy is checked on images that the analysis did not see, but the data "
-            f"has no more than the {n:,} of the analysis: give more data or a smaller n"
-        )
-    right = right_images(model, batches, device=device)
-    return DropCheck(batches, graph, groups, device, right, dense)
-
-
-def loss_on(
-    batches: list[Batch],
-    graph: Graph,
-    groups: Groups,
-    device: str | torch.device,
-    dense: Compensator | None = None,
-    *,
-    classes: bool = True,
-    matched: bool = False,
-) -> Measure:
-    """Measures the mean KL divergence in nats and, softly, the share of ``classes`` that change.
-
-    What is to be kept is the class. But whether it changes is a step of 1 / n, and of few images
-    noise: it hardly tells plans apart that are near one another. So an image counts by how near it
-    is to a change (``psvit.outputs.doubt``). The KL divergence is steadier still, and for small
-    moves of compensated models enough; without compensation outputs drift and it counts much that
-    changes no class. Both are taken at the temperature that leaves the least of it. No labels are
-    needed. Smaller models are compensated by ``dense``, if it is given, and have ``matched``
-    batch-norm statistics, if asked for (``psvit.recover.matching``): on these images, in the
-    forward that measures them.
-    """
-    model = private_copy(graph.module).eval()
-    whole = predict(model, batches, device)
-    sure = doubt(whole, whole)
-    norms = watch_norms(model, [batch[0].to(device) for batch in batches]) if matched else None
-
-    def predicted(removal: Removal) -> torch.Tensor:
-        small = cut(graph, groups, removal, dense).eval().to(device)
-        if norms is None:
-            return predict(small, batches, device)
-        origin = Origin(graph, groups, make_plan(graph, groups, removal))
-        with matching(small, norms, origin.cut):
-            return predict(small, batches, device)
-
-    def measure(removal: Removal) -> float:
-        logs = at_best_temperature(whole, predicted(removal))
-        loss = kl_per_image(whole, logs)
-        if classes:
-            loss = loss + doubt(whole, logs) - sure
-        return float(loss.mean())
-
-    return measure
 
 
 def ranking_images(

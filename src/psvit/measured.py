@@ -4,39 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from psvit.allocate import Measure, usual_plans
 from psvit.journal import Kind, open_journal
 from psvit.records import Removal
 from psvit.sensitivity import HASHES, hash_of
 
-MOVES, JUDGES = "moves", "judges"
-"""What plans are measured for; see ``psvit.allocate.interaction``."""
+Found = TypeVar("Found", float, str)
+
+MOVES, JUDGES, RIGHT = "moves", "judges", "right"
+"""What plans are measured for; see ``psvit.allocate.interaction`` and ``psvit.allocate.bounds``."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The ``loss`` of a ``plan`` (a hash of what it removes), measured ``by`` some images."""
+    """What was ``found`` of a ``plan`` (a hash of what it removes), measured ``by`` some images.
+
+    A loss, or which images are right, a bit each, as text.
+    """
 
     plan: str
     by: str
-    loss: float
+    found: float | str
 
 
 MEASURED: Kind[Measured] = Kind(
     mark="psvit_search_journal",
-    version=1,
+    version=2,
     job="search",
     pieces="measured plans",
     key=lambda one: (one.by, one.plan),
     write=asdict,
-    read=lambda data: Measured(str(data["plan"]), str(data["by"]), float(data["loss"])),
+    read=lambda data: Measured(str(data["plan"]), str(data["by"]), _found(data["found"])),
     hashes=HASHES | {JUDGES: "the images that plans are judged on differ"},
 )
+
+
+def _found(value: Any) -> float | str:
+    return value if isinstance(value, str) else float(value)
 
 
 def plans_file(journal: Path) -> Path:
@@ -48,8 +57,8 @@ def plans_file(journal: Path) -> Path:
 class Search:
     """Measures plans, each once, whatever was killed on the way.
 
-    ``path``: where losses are kept, None: nowhere. ``fingerprint`` and ``settings``: what the
-    losses are of; the file of another search is refused. ``tick`` hears how many images have been
+    ``path``: where it is kept what was found, None: nowhere. ``fingerprint`` and ``settings``: what
+    it is of; the file of another search is refused. ``tick`` hears how many images have been
     run, and about how many it will be.
     """
 
@@ -60,25 +69,33 @@ class Search:
     _done: int = field(default=0, init=False)
     _about: int = field(default=0, init=False)
 
-    def kept(self, by: str, images: int, measure: Measure) -> Measure:
+    def kept(
+        self, by: str, images: int, measure: Callable[[Removal], Found]
+    ) -> Callable[[Removal], Found]:
         """``measure``, which runs so many ``images`` for a plan that is not known yet."""
+        known: dict[str, Found] = {}
 
-        def loss(removal: Removal) -> float:
-            key = (by, removal_hash(removal))
-            with open_journal(MEASURED, self.path, self.fingerprint, self.settings) as journal:
-                known = key in journal.done
-                for _ in journal.take([key]):
-                    journal.add(Measured(key[1], by, measure(removal)))
-                found = journal.done[key].loss
-            self._count(images, known=known)
-            return found
+        def found(removal: Removal) -> Found:
+            plan = removal_hash(removal)
+            if plan not in known:
+                known[plan] = self._take(by, plan, images, partial(measure, removal))
+            return known[plan]
 
-        return loss
+        return found
 
-    def expect(self, ties: int, rivals: int, moves: int, judges: int) -> None:
-        """A search over so many ties, with so many images for a move and for a judgement."""
-        plans, judged = usual_plans(ties, rivals)
-        self._about = plans * moves + judged * judges
+    def expect(self, images: int) -> None:
+        """About so many images more will be run."""
+        self._about += images
+
+    def _take(self, by: str, plan: str, images: int, measure: Callable[[], Found]) -> Found:
+        key = (by, plan)
+        with open_journal(MEASURED, self.path, self.fingerprint, self.settings) as journal:
+            old = key in journal.done
+            for _ in journal.take([key]):
+                journal.add(Measured(plan, by, measure()))
+            found: Found = journal.done[key].found  # type: ignore[assignment]
+        self._count(images, known=old)
+        return found
 
     def _count(self, images: int, *, known: bool) -> None:
         if known:
@@ -90,7 +107,8 @@ class Search:
 
 def removal_hash(removal: Removal) -> str:
     """A short hash of which channels go."""
-    return hash_of(sorted((group, [int(c) for c in gone]) for group, gone in removal.items()))
+    gone = ((group, sorted(int(c) for c in lost)) for group, lost in removal.items())
+    return hash_of(sorted((group, lost) for group, lost in gone if lost))
 
 
 def count(batches: Sequence[Sequence[torch.Tensor]]) -> int:

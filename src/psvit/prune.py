@@ -91,9 +91,9 @@ def prune(
     (with 95 % confidence; see ``psvit.allocate.bounds``). ``curves``: an analysis by
     ``psvit.sensitivity``, in place of a new one. ``correct``: correct method optimal for what
     groups do together. ``device``: where models run for all that. ``tick`` hears how many images
-    of how many the analysis has run, and then the search of method optimal; ``journal``: a file
-    that keeps what the analysis has done, from which it goes on if it was killed; one with
-    ``.plans`` behind its name does so for the search. They stay.
+    of how many the analysis has run, and then the search of method optimal and the check of a
+    bound; ``journal``: a file that keeps what the analysis has done, from which it goes on if it
+    was killed; one with ``.plans`` behind its name does so for plans that are measured. They stay.
 
     ``recover``: none; bn to re-estimate batch-norm statistics; obs to refit the weights that lose
     inputs, in closed form; lsq to fit layer by layer on the inputs that the pruned model has; auto

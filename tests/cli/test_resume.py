@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from psvit import guidance as guidance_file
+from psvit import whole_plans as plans_source
 from psvit.sensitivity import sweep as sweep_file
 from tests.cli.conftest import NET
 
@@ -42,6 +42,22 @@ def stop_after(points, monkeypatch):
     return lambda: monkeypatch.setattr(sweep_file, "measure", measure)
 
 
+def stoppable(name, monkeypatch):
+    """Ctrl-C once whole plans were run so often; who asked, and what sets how often."""
+    real, asked = getattr(plans_source, name), []
+
+    def stop_at(most):
+        def stop(*arguments, **options):
+            if len(asked) == most:
+                raise KeyboardInterrupt
+            asked.append(1)
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(plans_source, name, stop)
+
+    return asked, stop_at
+
+
 def kept(folder):
     """What is in a folder beside the model file."""
     return sorted(p.name for p in folder.iterdir() if p.name not in ("net.py", "__pycache__"))
@@ -66,17 +82,7 @@ def test_ctrl_c_keeps_the_analysis_and_the_same_command_goes_on(prune, tmp_path,
 def test_ctrl_c_in_the_search_keeps_what_was_measured(prune, tmp_path, monkeypatch):
     options = ("--save", "memory=30%", "--method", "optimal")
     assert prune(*options, out="whole").code == 0
-    predict, asked = guidance_file.predict, []
-
-    def stop_at(most):
-        def stop(*arguments):
-            if len(asked) == most:
-                raise KeyboardInterrupt
-            asked.append(1)
-            return predict(*arguments)
-
-        monkeypatch.setattr(guidance_file, "predict", stop)
-
+    asked, stop_at = stoppable("predict", monkeypatch)
     stop_at(12)
     ended = prune(*options)
     assert ended.code == 130
@@ -92,6 +98,26 @@ def test_ctrl_c_in_the_search_keeps_what_was_measured(prune, tmp_path, monkeypat
     assert prune(*options, out="other").code == 0
     assert rest == len(asked) - (before - 1)
     assert kept(tmp_path) == ["other", "out", "whole"]
+    for name in ("sensitivity.json", "plan.json", "model.safetensors"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_ctrl_c_in_the_checks_of_a_bound_keeps_what_was_measured(prune, tmp_path, monkeypatch):
+    options = ("--max-drop", 10)
+    asked, stop_at = stoppable("right_images", monkeypatch)
+    stop_at(10**6)
+    assert prune(*options, out="whole").code == 0
+    whole = len(asked)
+    assert whole >= 2  # the model itself, and a plan
+    asked.clear()
+    stop_at(1)
+    assert prune(*options).code == 130
+    asked.clear()
+    stop_at(10**6)
+    ended = prune(*options)
+    assert ended.code == 0, ended.err
+    assert len(asked) == whole - 1
+    assert kept(tmp_path) == ["out", "whole"]
     for name in ("sensitivity.json", "plan.json", "model.safetensors"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

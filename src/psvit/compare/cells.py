@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from psvit.compare.levels import Budget
-from psvit.evaluate import wilson
+from psvit.evaluate import pack, unpack, wilson
 from psvit.journal import Kind
 from psvit.records import Figures
 
@@ -38,8 +37,8 @@ class Cell:
 
     def hits(self) -> torch.Tensor:
         """Which images it classifies correctly, bool ``[n]``."""
-        packed = np.frombuffer(bytes.fromhex(self.right), dtype=np.uint8)
-        return torch.from_numpy(np.unpackbits(packed, count=self.figures.n).astype(bool))
+        assert self.figures.n is not None
+        return unpack(self.right, self.figures.n)
 
 
 def judged(
@@ -54,8 +53,7 @@ def judged(
     n, correct = len(right), int(right.sum())
     low, high = wilson(correct, n)
     figures = replace(figures, accuracy=correct / n, accuracy_low=low, accuracy_high=high, n=n)
-    packed = np.packbits(right.numpy()).tobytes().hex()
-    return Cell(method, dict(budget), figures, packed, zeroed, seconds)
+    return Cell(method, dict(budget), figures, pack(right), zeroed, seconds)
 
 
 def cell_to(cell: Cell) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from psvit.evaluate.wilson import Z_95
@@ -17,6 +18,17 @@ Z_95_ONE_SIDED = 1.6448536269514722
 """The 95 % point of the normal distribution."""
 
 PRECISION = 1e-9
+
+
+def pack(right: torch.Tensor) -> str:
+    """Which images are right, bool ``[n]``, a bit each, as hexadecimal text."""
+    return np.packbits(right.cpu().numpy()).tobytes().hex()
+
+
+def unpack(text: str, n: int) -> torch.Tensor:
+    """What ``pack`` was given, bool ``[n]``."""
+    bits = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
+    return torch.from_numpy(np.unpackbits(bits, count=n).astype(bool))
 
 
 def paired_drop(dense: torch.Tensor, pruned: torch.Tensor) -> tuple[float, float, float]:
