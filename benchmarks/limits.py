@@ -14,6 +14,7 @@ regression on more and more of the other held-out images.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,6 +37,8 @@ def main() -> None:
     parser.add_argument("--save", type=float, default=0.5)
     parser.add_argument("--judged", type=int, default=128)
     options = parser.parse_args()
+    if options.judged + BATCH > options.held_out:
+        parser.error(f"--held-out has to be {BATCH} more than --judged, or there is nothing to fit")
     found = set_up(options)
     plan = allocate(
         found.graph, found.groups, obs_scores(found.dense), {"memory": options.save}, "uniform"
@@ -70,10 +73,13 @@ def differences(
     for model in (dense, small):
         seen: dict[str, torch.Tensor] = {}
 
-        def note(norm: nn.Module, args: object, out: torch.Tensor, seen=seen, model=model) -> None:  # type: ignore[no-untyped-def]
-            seen[next(name for name, one in norms_of(model).items() if one is norm)] = out
+        def note(name: str, norm: nn.Module, args: Any, out: torch.Tensor, *, to: Any) -> None:
+            to[name] = out
 
-        hooks = [norm.register_forward_hook(note) for norm in norms_of(model).values()]
+        hooks = [
+            norm.register_forward_hook(partial(note, name, to=seen))
+            for name, norm in norms_of(model).items()
+        ]
         reset_state(model)
         with torch.no_grad():
             model.eval()(images)
@@ -105,7 +111,10 @@ def scaled(found: Setting, origin: Origin, norms: Norms, factor: float) -> nn.Mo
 
 
 def refit(model: nn.Module, held: HeldOut, rest: Sequence[Any], teacher: torch.Tensor) -> None:
-    """Print what the classifier, fitted again, makes of the held-out images."""
+    """Print what the classifier makes of ``held`` when it is fitted, in place, to ``teacher``.
+
+    That is what the unpruned model says of the batches ``rest``, log-probabilities ``[N, K]``.
+    """
     layer = [one for one in model.modules() if isinstance(one, nn.Linear)][-1]
     inputs: list[torch.Tensor] = []
     hook = layer.register_forward_hook(lambda layer, args, out: inputs.append(args[0].double()))
@@ -116,17 +125,16 @@ def refit(model: nn.Module, held: HeldOut, rest: Sequence[Any], teacher: torch.T
     hook.remove()
     x = torch.cat([one.mean(0) if one.ndim == 3 else one for one in inputs])
     wanted = teacher - teacher.mean(1, keepdim=True)
-    old = [p.detach().clone() for p in (layer.weight, layer.bias)]
+    old = layer.weight.detach().double()
+    old = old - old.mean(0)  # what all classes share changes no probability
     n = min(1024, len(x))
     while True:
         mean, goal = x[:n].mean(0), wanted[:n].mean(0)
         own = (x[:n] - mean).T @ (x[:n] - mean) / n
         cross = (x[:n] - mean).T @ (wanted[:n] - goal) / n
         for ridge in RIDGES:
-            weight = old[0].double()
-            weight = weight - weight.mean(0)  # what all classes share changes no probability
             inner = own + ridge * own.diagonal().mean() * torch.eye(len(own), dtype=own.dtype)
-            weight = weight + torch.linalg.solve(inner, cross - own @ weight.T).T
+            weight = old + torch.linalg.solve(inner, cross - own @ old.T).T
             with torch.no_grad():
                 layer.weight.copy_(weight)
                 layer.bias.copy_(goal - weight @ mean)
@@ -134,9 +142,6 @@ def refit(model: nn.Module, held: HeldOut, rest: Sequence[Any], teacher: torch.T
         if n == len(x):
             break
         n = min(2 * n, len(x))
-    with torch.no_grad():
-        layer.weight.copy_(old[0])
-        layer.bias.copy_(old[1])
 
 
 if __name__ == "__main__":
