@@ -69,12 +69,13 @@ def differences(
     dense: nn.Module, small: nn.Module, origin: Origin, images: torch.Tensor
 ) -> Iterator[tuple[str, float]]:
     """Of each norm of ``small``: mean (its output - the dense one's)^2 / the dense variance."""
+
+    def note(name: str, norm: nn.Module, args: Any, out: torch.Tensor, *, to: Any) -> None:
+        to[name] = out
+
     put_out: list[dict[str, torch.Tensor]] = []
     for model in (dense, small):
         seen: dict[str, torch.Tensor] = {}
-
-        def note(name: str, norm: nn.Module, args: Any, out: torch.Tensor, *, to: Any) -> None:
-            to[name] = out
 
         hooks = [
             norm.register_forward_hook(partial(note, name, to=seen))

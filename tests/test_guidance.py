@@ -8,6 +8,7 @@ import torch
 import psvit
 from psvit.calibrate import calibrate
 from psvit.capture.copying import private_copy
+from psvit.errors import DataError
 from psvit.guidance import CHECKED, Guide, find_guidance
 from psvit.neurons import reset_state
 from psvit.outputs import CLOSE, at_best_temperature, kl_per_image, predict
@@ -53,6 +54,25 @@ def test_the_loss_of_a_plan_is_doubt_and_divergence_at_the_best_temperature() ->
             assert plain(removal) == pytest.approx(min(each), rel=1e-3)
             gained.append(each[400] / min(each))
         assert max(gained) > 1.01  # else the temperature has nothing to do
+
+
+def test_a_bound_without_images_to_check_it_on_is_refused_before_the_analysis() -> None:
+    with float64():
+        made = tiny()
+        stages: list[str] = []
+        with pytest.raises(DataError, match="no more than the 5 of the analysis: give more data"):
+            find_guidance(
+                Guide(made.batches, n=5),
+                made.model,
+                made.graph,
+                made.groups,
+                psvit.saliency(made.graph, made.groups, "l1", 0),
+                method="uniform",
+                units=("memory",),
+                bounded=True,
+                say=stages.append,
+            )
+        assert stages == []
 
 
 @pytest.mark.parametrize("compensated", [False, True])

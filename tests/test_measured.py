@@ -64,6 +64,17 @@ def test_moves_and_judgements_of_a_plan_are_kept_apart(tmp_path: Path) -> None:
     assert again.kept("judges", 5, lambda removal: 3.0)({0: [2]}) == 3.0
 
 
+def test_a_plan_is_known_by_what_it_removes_however_that_is_written() -> None:
+    one = removal_hash({0: [2, 1], 3: [4]})
+    assert one == removal_hash({3: [4], 5: [], 0: [1, 2]})
+    assert one not in {
+        removal_hash({}),
+        removal_hash({0: [1, 2]}),
+        removal_hash({0: [1, 3], 3: [4]}),
+    }
+    assert removal_hash({}) == removal_hash({7: []})
+
+
 def test_the_file_of_another_search_is_refused(tmp_path: Path) -> None:
     search_in(tmp_path / "plans").kept("moves", 5, lambda removal: 1.0)({})
     other = Search(tmp_path / "plans", MARK, {"seed": 1}, lambda done, most: None)

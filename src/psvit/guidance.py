@@ -168,7 +168,9 @@ def find_guidance(
         )
     say("choosing how many channels stay")
     corrected = method == "optimal" and guide.correct
-    others = unseen if bounded or not corrected else _next(guide.data, guide.n, CHECKED)
+    if not bounded and not corrected:
+        return Guidance(curves, meter)
+    others = unseen if bounded else _next(guide.data, guide.n, CHECKED)
     search = _search(guide, graph, seen, others)
     drop = loss = judge = None
     if bounded:

@@ -31,7 +31,8 @@ Right = Callable[[Removal], str]
 class DropCheck:
     """What removals lose of top-1 on ``n`` labelled images, beside the whole model.
 
-    ``right``: which of them each gets right; nothing removed is the whole model.
+    ``right``: which of them each gets right; nothing removed is the whole model. Drops are
+    fractions of all images, and paired: see ``psvit.evaluate.paired``.
     """
 
     n: int
@@ -67,7 +68,8 @@ def right_on(
 ) -> Right:
     """Measures which labelled images a removal leaves right; ``model`` is the whole one.
 
-    Smaller models are compensated by ``dense``, if it is given.
+    Smaller models are compensated by ``dense``, if it is given. Raises as
+    ``psvit.evaluate.right_images`` does.
     """
 
     def right(removal: Removal) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from psvit.evaluate import drop_limit, paired_drop
+from psvit.evaluate import drop_limit, pack, paired_drop, unpack
 from psvit.evaluate.paired import Z_95_ONE_SIDED
 
 COUNTS = st.tuples(*[st.integers(0, 40)] * 4).filter(sum)
@@ -23,6 +23,13 @@ def models(both: int, first: int, second: int, neither: int) -> tuple[torch.Tens
     rows = [(a, b) for a, b, count in parts for _ in range(count)] + [(False, False)] * neither
     table = torch.tensor(rows)
     return table[:, 0], table[:, 1]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_packed_images_come_back(right: list[bool]) -> None:
+    text = pack(torch.tensor(right))
+    assert len(text) == 2 * math.ceil(len(right) / 8)
+    assert unpack(text, len(right)).tolist() == right
 
 
 def test_paired_drop_by_hand() -> None:
