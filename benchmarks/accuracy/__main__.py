@@ -7,7 +7,9 @@
 `run` appends a line a result, and goes on where it was cut short; several may run at once, each
 into a file of its own. Rankings, analyses and recoveries see training images alone, without labels
 (but for `finetune`, which distils from the unpruned model, without labels too); the test images
-are only what results are read off. `table` writes benchmarks/results/accuracy-DATE.md, .json, .svg.
+are only what results are read off. With `--plans FILE ...` a plan that an earlier result has (its
+channels by group, as a table's .json keeps them) is not searched for again. `table` writes
+benchmarks/results/accuracy-DATE.md, .json, .svg.
 """
 
 from __future__ import annotations
@@ -46,6 +48,9 @@ def main() -> None:
     one.add_argument("--threads", type=int, default=1)
     one.add_argument("--bf16", action="store_true", help="fine-tune in bfloat16 on a CPU too")
     one.add_argument("--seed", type=int, default=0)
+    one.add_argument(
+        "--plans", type=Path, nargs="+", default=[], help="earlier results whose plans are used"
+    )
     one.add_argument("-o", "--out", type=Path, required=True)
     one.set_defaults(do=_run)
     table = commands.add_parser("table", allow_abbrev=False)

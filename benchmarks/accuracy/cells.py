@@ -24,7 +24,10 @@ def key_of(line: dict[str, Any]) -> Key:
 
 
 def read(*paths: Path) -> dict[Key, dict[str, Any]]:
-    """The results in files; a line that was cut off by a kill is left out."""
+    """The results in files, which are of a run or the .json of a table.
+
+    A line that was cut off by a kill is left out.
+    """
     found = {}
     for path in paths:
         for line in _lines(path):
@@ -34,6 +37,9 @@ def read(*paths: Path) -> dict[Key, dict[str, Any]]:
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
+        return
+    if path.suffix == ".json":
+        yield from json.loads(path.read_text())
         return
     for text in path.read_text().splitlines():
         try:

@@ -14,6 +14,7 @@ from torch import nn
 from benchmarks.accuracy import rival
 from benchmarks.accuracy.bench import Bench, set_up
 from benchmarks.accuracy.cells import DENSE, append, key_of, read
+from benchmarks.accuracy.plans import earlier, is_matched, plan_again, widths_of
 from psvit.allocate import NEEDS_CURVES, allocate
 from psvit.capture.copying import private_copy
 from psvit.compare.masks import mask_smallest
@@ -22,7 +23,6 @@ from psvit.evaluate import pack
 from psvit.finetune import finetune
 from psvit.groups import removal_of
 from psvit.records import Plan
-from psvit.recover import MATCHED
 from psvit.rewrite import rewrite
 from psvit.train.batches import InMemory, read_into_memory
 
@@ -88,12 +88,10 @@ def _level(bench: Bench, options: argparse.Namespace, method: str, level: str, d
         if key_of(line) in done:
             continue
         how = line["recover"]
-        matched, plan = _matched(line), None
+        matched, plan = is_matched(line), None
         if method not in UNPLANNED:
             if matched not in plans:
-                start = time.perf_counter()
-                plan = _plan(bench, options, method, level, matched=matched)
-                plans[matched] = plan, time.perf_counter() - start
+                plans[matched] = _plan(bench, options, line)
             plan, chose = plans[matched]
         start = time.perf_counter()
         if plan is None:
@@ -107,12 +105,6 @@ def _level(bench: Bench, options: argparse.Namespace, method: str, level: str, d
         else:
             model = bench.recovered(model, how, plan)
         _judge(bench, options, line, model, plan, time.perf_counter() - start, chose)
-
-
-def _matched(line: dict[str, Any]) -> bool:
-    """Whether plans are measured with matched statistics: if recovery is, or begins with, auto."""
-    how = line["recover"]
-    return line["method"] == "optimal" and (how in MATCHED or how.startswith("finetune"))
 
 
 def _unplanned(
@@ -130,18 +122,27 @@ def _unplanned(
         return None
 
 
-def _plan(
-    bench: Bench, options: argparse.Namespace, method: str, level: str, *, matched: bool
-) -> Plan:
+def _plan(bench: Bench, options: argparse.Namespace, line: dict[str, Any]) -> tuple[Plan, float]:
+    """The plan for a line, and the seconds that it took: an earlier result's, if there is one."""
+    found = earlier(read(*options.plans).values(), line)
+    if found is not None:
+        scores = bench.ranking(line["saliency"])
+        plan = plan_again(bench.graph, bench.groups, scores, found["keep"])
+        return plan, found["allocation_seconds"]
+    start = time.perf_counter()
+    plan = _search(bench, line["method"], line["saliency"], line["level"], matched=is_matched(line))
+    return plan, time.perf_counter() - start
+
+
+def _search(bench: Bench, method: str, saliency: str, level: str, *, matched: bool) -> Plan:
     save = {"memory": _share(level)}
     if method in ("uniform", "random"):
-        name = "random" if method == "random" else options.saliency
-        return allocate(bench.graph, bench.groups, bench.ranking(name), save, "uniform")
-    guidance = bench.guidance(options.saliency, matched=matched)
+        return allocate(bench.graph, bench.groups, bench.ranking(saliency), save, "uniform")
+    guidance = bench.guidance(saliency, matched=matched)
     return allocate(
         bench.graph,
         bench.groups,
-        bench.ranking(options.saliency),
+        bench.ranking(saliency),
         save,
         method,
         curves=guidance.curves,
@@ -226,7 +227,7 @@ def _judge(
         "recovery_seconds": took,
         "allocation_seconds": chose,
         "analysis_seconds": analysis if line["method"] in NEEDS_CURVES else None,
-        "keep": None if plan is None else _widths(bench, plan),
+        "keep": None if plan is None else widths_of(bench.graph, bench.groups, plan),
         "device": torch.cuda.get_device_name() if bench.device.type == "cuda" else "cpu",
         "torch": torch.__version__,
         "seed": options.seed,
@@ -235,12 +236,3 @@ def _judge(
     append(options.out, line)
     said = f"{line['accuracy']:.2%} in {took:.1f} s (chosen in {chose:.1f} s)"
     print(f"{time.strftime('%T')} {' '.join(key_of(line))}: {said}", flush=True)
-
-
-def _widths(bench: Bench, plan: Plan) -> dict[str, str]:
-    """Channels that stay of each group, for people. Groups of one layer differ by their role."""
-    gone = removal_of(bench.graph, plan)
-    return {
-        f"{group.name} ({group.role})": f"{group.size - len(gone.get(group.id, ()))}/{group.size}"
-        for group in bench.groups.prunable
-    }
