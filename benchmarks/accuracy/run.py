@@ -24,7 +24,7 @@ from psvit.finetune import finetune
 from psvit.groups import removal_of
 from psvit.records import Plan
 from psvit.rewrite import rewrite
-from psvit.train.batches import InMemory, read_into_memory
+from psvit.train.batches import read_into_memory
 
 MASKS = "unstructured"
 UNPLANNED = (MASKS, rival.NAME)
@@ -168,24 +168,10 @@ def _tuned(
     """
     name = "-".join([options.out.stem, *key_of(line)]).replace("%", "")
     model = bench.recovered(model, "auto", plan)
-    if "all" not in bench.kept:
-        recipe = RECIPES[options.recipe]
-        loader = open_data(
-            options.data,
-            split="train",
-            recipe=recipe,
-            workers=options.workers,
-            only=options.eval_data is not None,
-        )
-        memory = read_into_memory(
-            loader, mean=recipe.mean, std=recipe.std, batch=int(TUNING["batch"])
-        )
-        bench.kept["all"] = memory.to(bench.device)
-    data: InMemory = bench.kept["all"]
     finetune(
         model,
         bench.model,
-        data,
+        _all_images(bench, options),
         plan=plan,
         device=bench.device,
         run=options.out.with_name(name),
@@ -195,6 +181,25 @@ def _tuned(
         **TUNING,
     )
     return model
+
+
+def _all_images(bench: Bench, options: argparse.Namespace) -> Any:
+    """All training images, in memory, on the device where they are to be prepared there."""
+    if "all" not in bench.kept:
+        recipe = RECIPES[options.recipe] if options.recipe else None
+        loader: Any = open_data(
+            options.data,
+            split="train",
+            recipe=recipe,
+            workers=options.workers,
+            only=options.eval_data is not None,
+        )
+        if recipe is not None:
+            batch = int(TUNING["batch"])
+            memory = read_into_memory(loader, mean=recipe.mean, std=recipe.std, batch=batch)
+            loader = memory.to(bench.device)
+        bench.kept["all"] = loader
+    return bench.kept["all"]
 
 
 def _judge(
