@@ -178,7 +178,7 @@ def _tuned(
         epochs=float(line["recover"].removeprefix("finetune")),
         bf16=options.bf16 or bench.device.type == "cuda",
         seed=options.seed,
-        **TUNING,
+        **{**TUNING, **dict(options.tuning)},
     )
     return model
 

@@ -109,6 +109,14 @@ def finetune(
     bf16: Annotated[
         bool, typer.Option("--bf16", help="Compute in bfloat16.", show_default=False)
     ] = False,
+    norms: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Batch norms: batch, statistics of each batch; frozen, those that OUT has; auto, "
+            "frozen if those are better at the start.",
+        ),
+    ] = TUNING.norms,
     augment: Annotated[
         str, typer.Option(metavar="NAME", help="Of training images: none, light, timm.")
     ] = TUNING.augment,
@@ -165,6 +173,7 @@ def finetune(
         label_weight=label_weight,
         features=tuple(features or ()),
         feature_weight=feature_weight,
+        norms=norms,
         augment=augment,
         held_out=held_out,
         seed=seed,

@@ -17,14 +17,16 @@ from psvit.artefacts.save import digest
 from psvit.errors import DataError, OptionError
 from psvit.finetune.data import Split, split
 from psvit.finetune.distill import Distillation
+from psvit.finetune.norms import statistics_are_good
 from psvit.finetune.resume import check_same_plan
 from psvit.finetune.teacher import check_classes_alike, prepare_teacher
 from psvit.finetune.tuning import Tuning, train_config
 from psvit.records import Plan
-from psvit.train import Score, Status, find_devices, fit
+from psvit.train import Score, Status, TrainConfig, TrainingData, find_devices, fit
 from psvit.train.board import open_board
 from psvit.train.config import total_steps
 from psvit.train.loop import COMPILE_STEPS
+from psvit.train.settle import like_trained_on
 from psvit.train.weights import lay_out, runs_channels_last
 
 Line = Mapping[str, Any]
@@ -37,7 +39,8 @@ class Tuned:
     ``model``: the best weights on held-out images, in eval mode (the last where none are held
     out). ``teacher``: a copy of the dense model; None where labels alone taught. ``log``: a line a
     tenth of an epoch. ``images`` were trained on, ``held_out`` chose the weights;
-    ``teacher_score`` is the teacher's on these.
+    ``teacher_score`` is the teacher's on these. ``norms``: what batch norms computed with,
+    statistics of each batch or frozen ones.
     """
 
     model: nn.Module
@@ -47,6 +50,7 @@ class Tuned:
     images: int
     held_out: int
     teacher_score: Score | None = None
+    norms: str = "batch"
 
     def summary(self) -> dict[str, Any]:
         """Plain data for metrics.json: settings, and of the log the ends of epochs."""
@@ -55,6 +59,7 @@ class Tuned:
         teacher = self.teacher_score
         return {
             "tuning": self.tuning.to_dict(),
+            "norms": self.norms,
             "images": self.images,
             "held_out_images": self.held_out,
             "steps": self.log[-1]["step"],
@@ -138,6 +143,8 @@ def finetune(
         parts.train.steps,
         channels_last=_channels_last(small, example, tuning, devices.device),
     )
+    if _keeps_statistics(small, tuning, monitor, parts.train, config, devices.device):
+        config = dataclasses.replace(config, frozen_norms=True, bn_batches=0)
     compiled = total_steps(config, parts.train.steps) >= COMPILE_STEPS
     with loss.active(compiled=compiled), open_board(folder, devices, say) as board:
         lines = fit(
@@ -157,7 +164,14 @@ def finetune(
     if teacher is not None:
         lay_out(teacher.to("cpu"), torch.contiguous_format)
     return Tuned(
-        small, teacher, tuning, tuple(lines), parts.train.images, parts.images, teacher_score
+        small,
+        teacher,
+        tuning,
+        tuple(lines),
+        parts.train.images,
+        parts.images,
+        teacher_score,
+        "frozen" if config.frozen_norms else "batch",
     )
 
 
@@ -211,6 +225,19 @@ def _monitor(loss: Distillation, parts: Split) -> Callable[[nn.Module], Score] |
     if held_out is None:
         return None
     return lambda model: loss.score(model, held_out(), labelled=parts.train.labelled)
+
+
+def _keeps_statistics(
+    small: nn.Module,
+    tuning: Tuning,
+    monitor: Callable[[nn.Module], Score] | None,
+    images: TrainingData,
+    config: TrainConfig,
+    device: torch.device,
+) -> bool:
+    if tuning.norms != "auto":
+        return tuning.norms == "frozen"
+    return statistics_are_good(small, monitor, like_trained_on(images, config, device))
 
 
 def _channels_last(

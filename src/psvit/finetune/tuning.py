@@ -11,6 +11,7 @@ from psvit.errors import OptionError
 from psvit.train import Augment, TrainConfig
 
 AUGMENTATIONS = ("none", "light", "timm")
+NORMS = ("auto", "batch", "frozen")
 CALIBRATION = 1024
 """Training images on which batch-norm statistics are taken afresh, after every epoch."""
 
@@ -27,6 +28,10 @@ class Tuning:
     loss that goes by labels: 0 needs none, 1 needs no teacher. ``features``: patterns such as
     ``"blocks.*.conv"`` of the names of layers whose outputs are matched too, weighed by
     ``feature_weight``; see ``psvit.finetune.distill``.
+
+    ``norms``: with batch, batch norms divide by the deviation of each batch, and have their
+    statistics taken afresh after every epoch; frozen, they keep those that they have, such as
+    matched ones; auto is frozen if those are better at the start (``psvit.finetune.norms``).
 
     ``augment``: none; light, a shift by up to an eighth and, of colour images, mirroring; timm,
     which is RandAugment, erasing, mixup and cutmix on top. ``held_out``: the share of the training
@@ -45,6 +50,7 @@ class Tuning:
     label_weight: float = 0.0
     features: tuple[str, ...] = ()
     feature_weight: float = 1.0
+    norms: str = "auto"
     augment: str = "light"
     held_out: float = 0.1
     seed: int = 0
@@ -70,6 +76,10 @@ class Tuning:
             self.augment in AUGMENTATIONS,
             f"no augmentation is called {self.augment!r}, expected one of "
             f"{', '.join(AUGMENTATIONS)}",
+        )
+        _require(
+            self.norms in NORMS,
+            f"norms are {self.norms!r}, expected one of {', '.join(NORMS)}",
         )
         train_config(self, shape=(3, 32, 32), steps=1)  # checks the rest
 

@@ -55,9 +55,12 @@ def _words(told: Mapping[str, Any]) -> str:
         if told["held_out_images"]
         else " The last weights were kept."
     )
+    norms = (
+        " Batch norms kept the statistics that they had." if told.get("norms") == "frozen" else ""
+    )
     return (
         f"{teacher}, for {told['steps']:,} steps on {count_text(told['images'])} training images, "
-        f"in {seconds_text(told['seconds'])}.{had}{kept}"
+        f"in {seconds_text(told['seconds'])}.{had}{kept}{norms}"
     )
 
 

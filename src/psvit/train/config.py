@@ -76,6 +76,7 @@ class TrainConfig:
     early_size: int = 0
     early_share: float = 0.0
     bn_batches: int = 0
+    frozen_norms: bool = False
     log_steps: int = 0
     seed: int = 0
     augment: Augment = field(default_factory=Augment)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from psvit.train.neuron import fast_neurons, traceable_neurons
 from psvit.train.progress import Status
 from psvit.train.randaugment import check_randaugment
 from psvit.train.score import Score
+from psvit.train.settle import like_trained_on
 from psvit.train.timing import time_constant, time_steps
 from psvit.train.weights import copied, lay_out, move_average, parameter_groups
 
@@ -192,7 +192,7 @@ class _Run:
         if self.judge is not None and self.step == 0 and not self.lines:
             self._judge(self.judge, settle=False)
             self._log(judged=True)
-        self.model.train()
+        self._train_mode()
         for images, labels in self._batches():
             self._one_step(images, labels)
             self.step += 1
@@ -306,7 +306,7 @@ class _Run:
             return monitor(self.model.eval())
         finally:
             self.model.load_state_dict(weights)
-            self.model.train()
+            self._train_mode()
 
     def _judge(self, judge: Monitor, *, settle: bool = True) -> None:
         """Keep the weights of now if none were better: settled, or as they are."""
@@ -318,7 +318,7 @@ class _Run:
             now = copied(self.model)
         finally:
             self.model.load_state_dict(weights)
-            self.model.train()
+            self._train_mode()
         better = self.held_out.beats(self.best)
         if better:
             self.best, self.best_model = self.held_out, now
@@ -381,15 +381,13 @@ class _Run:
         if self.ema:
             self.model.load_state_dict(self.ema)
         if self.config.bn_batches and norms_of(self.model):
-            reestimate(self.model, self._like_trained_on(self.config.bn_batches))
+            reestimate(self.model, like_trained_on(self.data, self.config, self.device))
 
-    def _like_trained_on(self, count: int) -> Iterator[torch.Tensor]:
-        """Batches of an epoch that training never reaches, augmented as it does, but not mixed."""
-        seed, how = self.config.seed, self.config.augment
-        batches = self.data.epoch(seed, math.ceil(self.config.epochs) + 1)
-        for index, (images, _) in enumerate(islice(batches, count)):
-            rng = np.random.default_rng((seed, 2, index))
-            yield augment(images.to(self.device), how, rng, self.data.fill, self.data.span)
+    def _train_mode(self) -> None:
+        self.model.train()
+        if self.config.frozen_norms:
+            for norm in norms_of(self.model).values():
+                norm.eval()
 
 
 def _empty_window() -> dict[str, float]:
