@@ -48,6 +48,8 @@ class TrainConfig:
     ``log_steps``: steps to a log line (0: one an epoch).
     ``bn_batches``: after the last step, batch-norm statistics are measured afresh over so many
     batches of training images, augmented as in training but not mixed (0: keep the running ones).
+    ``frozen_norms``: batch norms compute with the statistics that they have, not with those of a
+    batch, and keep them.
 
     ``early_share`` of the steps runs ``early_T`` time steps in place of the model's own, on
     images shrunk to ``early_size`` pixels a side, through neurons of the membrane time constant
