@@ -178,9 +178,13 @@ def _tuned(
         epochs=float(line["recover"].removeprefix("finetune")),
         bf16=options.bf16 or bench.device.type == "cuda",
         seed=options.seed,
-        **{**TUNING, **dict(options.tuning)},
+        **_tuning(options),
     )
     return model
+
+
+def _tuning(options: argparse.Namespace) -> dict[str, Any]:
+    return TUNING | dict(options.tuning)
 
 
 def _all_images(bench: Bench, options: argparse.Namespace) -> Any:
@@ -195,7 +199,7 @@ def _all_images(bench: Bench, options: argparse.Namespace) -> Any:
             only=options.eval_data is not None,
         )
         if recipe is not None:
-            batch = int(TUNING["batch"])
+            batch = int(_tuning(options)["batch"])
             memory = read_into_memory(loader, mean=recipe.mean, std=recipe.std, batch=batch)
             loader = memory.to(bench.device)
         bench.kept["all"] = loader
