@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import psvit
 from psvit.finetune import Tuning, finetune
@@ -55,6 +56,16 @@ def test_killed_and_resumed_is_uninterrupted_to_the_byte(tmp_path: Path) -> None
     assert _losses(tmp_path / "killed") == _losses(tmp_path / "whole")
     assert tuned.summary()["kept_step"] == expected.summary()["kept_step"]
     assert _same(small, _copied(expected.model))
+
+
+def test_the_record_says_how_many_images_the_steps_had() -> None:
+    images, labels = next(iter(data().plain(50)))
+    loader = DataLoader(TensorDataset(images, labels), batch_size=10)
+    dense = dense_model()
+    tuned = finetune(pruned(dense), dense, loader, TUNING, epochs=1)
+    assert TUNING.batch != 10
+    assert tuned.summary()["tuning"]["batch"] == 10
+    assert tuned.summary()["steps"] == 4
 
 
 def test_the_teacher_is_untouched_bit_for_bit() -> None:

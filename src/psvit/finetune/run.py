@@ -92,7 +92,8 @@ def finetune(
     """Train ``small`` in place to say what ``dense`` says; ``dense`` is not touched.
 
     ``data``: training images, with labels or without: what ``psvit.data.open_data`` gives, a
-    DataLoader, or batches ``(images [B, C, H, W], labels [B])``. ``tuning``: see ``Tuning``, whose
+    DataLoader, or batches ``(images [B, C, H, W], labels [B])``. Batches of a DataLoader stay as
+    they are, and the record says how many images they have. ``tuning``: see ``Tuning``, whose
     fields may also be given by name: ``finetune(small, dense, data, epochs=5)``. ``dense`` may be
     None where only labels teach (``label_weight=1``). ``plan``: which channels ``small`` has of
     ``dense``, if psvit did not prune or load it in this process.
@@ -112,7 +113,8 @@ def finetune(
     devices = find_devices(device)
     plan = plan or plan_of(small)
     parts = split(data, tuning)
-    example = _checked(parts, tuning, dense, say)
+    first = _checked(parts, tuning, dense, say)
+    example, tuning = first[:2], dataclasses.replace(tuning, batch=len(first))
     teacher, classes = None, 0
     if dense is not None and tuning.taught:
         teacher = prepare_teacher(dense, devices.device)
@@ -201,7 +203,7 @@ def _changed(tuning: Tuning, changes: Mapping[str, Any]) -> Tuning:
 def _checked(
     parts: Split, tuning: Tuning, dense: nn.Module | None, say: Callable[[str], None]
 ) -> torch.Tensor:
-    """Some images ``[B, C, H, W]``, if the data can do what is asked of them."""
+    """The first batch of images ``[B, C, H, W]``, if the data can do what is asked of them."""
     if tuning.label_weight and not parts.train.labelled:
         raise OptionError(
             f"fine-tuning: label weight is {tuning.label_weight:g}, but the data has no labels: "
@@ -217,7 +219,7 @@ def _checked(
     images, _ = next(parts.train.epoch(tuning.seed, 0), (None, None))
     if images is None:
         raise DataError("the training data has no images")
-    return images[:2]
+    return images
 
 
 def _monitor(loss: Distillation, parts: Split) -> Callable[[nn.Module], Score] | None:
