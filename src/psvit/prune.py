@@ -34,6 +34,7 @@ from psvit.recover import (
     COMPENSATED,
     MATCHED,
     TRAINED,
+    UNTRAINED,
     Origin,
     calibration_images,
     check_recovery,
@@ -76,8 +77,8 @@ def prune(
     ``example_inputs``: e.g. images ``[B, C, H, W]`` with B >= 2. ``save``: unit (memory, params,
     macs, sops, energy, latency) -> what to save, e.g. ``{"memory": 0.224, "params": "300k"}``; see
     ``psvit.allocate``. ``saliency``: if none is named, l2 for method primesvt, else obs with
-    recovery obs, lsq or auto, else l1; taylor and rate look at ``n`` images of ``data``, obs at the
-    first 1,024.
+    recovery obs, lsq, auto or finetune, else l1; taylor and rate look at ``n`` images of ``data``,
+    obs at the first 1,024.
     ``align``: widths are rounded to multiples of it.
 
     A budget in latency goes by a table of what layers of several widths take on this machine
@@ -101,8 +102,9 @@ def prune(
     (``Result.measured["recovery"]`` says what each step did). With the last three every smaller
     model that is looked at on the way is refitted as by obs (``curves`` have to be made so). All
     look at the first 1,024 images of ``data``, without labels or gradients; the same is done to a
-    copy of the unpruned model (``Result.control``). finetune trains, by ``trainer(pruned, model)``,
-    or by ``psvit.finetune`` for an epoch on ``data``; the control is then its teacher.
+    copy of the unpruned model (``Result.control``). finetune is auto, and trains what that leaves,
+    by ``trainer(pruned, model)``, or by ``psvit.finetune`` for an epoch on ``data``; the control is
+    then its teacher.
 
     ``source``: how to build the original again, so that
     ``psvit.save`` writes a folder that loads by itself. ``progress`` is told each stage's name.
@@ -164,16 +166,16 @@ def prune(
     say("cutting the model")
     small = rewrite(graph, plan)
     remember(small, replace(plan, source=source), pruned_from=model)
+    if recover != "none":
+        say("recovering accuracy")
+    origin = Origin(graph, groups, plan, ranking.dense, device, seed)
+    closed = UNTRAINED if recover == TRAINED else recover
+    control, measured = _recover(small, model, closed, origin, ranking.images, data)
     if recover == TRAINED:
         say("fine-tuning")
         by_default = partial(finetune, data=data, plan=plan, device=device, seed=seed)
         tuned = (trainer or by_default)(small, model)
-        control, measured = tuned.teacher, {"finetune": tuned.summary()}
-    else:
-        if recover != "none":
-            say("recovering accuracy")
-        origin = Origin(graph, groups, plan, ranking.dense, device, seed)
-        control, measured = _recover(small, model, recover, origin, ranking.images, data)
+        control, measured = tuned.teacher, {**measured, "finetune": tuned.summary()}
     removal = removal_of(graph, plan)
     if guidance.measure_drop is not None:
         measured["bound"] = guidance.measure_drop.evidence(removal)
@@ -239,7 +241,7 @@ def _rank(
 ) -> _Ranking:
     """Rank channels by ``saliency``, after the one pass that obs and compensation need."""
     seed, device = sample.seed, sample.device
-    unseen = recover in ("none", TRAINED) and saliency != "obs"
+    unseen = recover == "none" and saliency != "obs"
     images = [] if unseen else calibration_images(sample.data or ())
     dense = None
     if saliency == "obs" or recover in COMPENSATED:

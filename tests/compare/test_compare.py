@@ -260,6 +260,7 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path) -> None:
     [
         ({"save": {"memory": [0.2, 0.99]}}, psvit.BudgetError, "cannot save 99.00% of memory"),
         ({"recover": "magic"}, psvit.OptionError, "no recovery is called 'magic'"),
+        ({"recover": "finetune"}, psvit.OptionError, "a comparison does not train"),
         ({"saliency": "l3"}, psvit.OptionError, "no saliency is called 'l3'"),
         ({"n": 6}, psvit.DataError, "is to use 6 images, the data has 5"),
         ({"data": [1]}, psvit.DataError, "yields a int: expected"),

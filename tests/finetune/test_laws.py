@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,9 +18,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import psvit
-from psvit.finetune import Tuning, finetune
+from psvit.errors import OutputError
+from psvit.finetune import Tuned, Tuning, finetune
 from psvit.finetune.data import split
 from psvit.finetune.distill import Distillation
+from psvit.train import Status
 from psvit.train.checkpoint import BEST, LAST, LOG
 from tests.finetune.tiny import TUNING, data, dense_model, pruned
 
@@ -188,6 +192,61 @@ def test_images_lie_channels_last_where_the_forward_can_do_with_it(
         assert all(tensor.is_contiguous() for tensor in model.state_dict().values())
 
 
+def test_fine_tuning_begins_with_what_recovery_auto_leaves() -> None:
+    dense = dense_model()
+    images, batches, seen = torch.zeros(2, 1, 6, 6), list(data().plain(10)), []
+
+    def trainer(small: nn.Module, teacher: nn.Module) -> Tuned:
+        seen.append(_copied(small))
+        return finetune(small, teacher, data(), TUNING, held_out=0.0)
+
+    save: Any = {"memory": 0.5}
+    closed = psvit.prune(dense, images, save=save, data=batches, recover="auto")
+    result = psvit.prune(
+        dense, images, save=save, data=batches, recover="finetune", trainer=trainer
+    )
+    assert result.plan == closed.plan
+    assert _same(closed.model, seen[0])
+    assert not _same(result.model, seen[0])
+    steps = [step["step"] for step in result.measured["recovery"]["steps"]]
+    assert steps == ["bn", "obs", "lsq"]
+
+
+def test_a_student_that_is_known_by_how_it_was_made_may_differ_in_last_bits(
+    tmp_path: Path,
+) -> None:
+    dense, start = dense_model(), pruned(dense_model())
+    made = {"method": "optimal", "seed": 0}
+
+    def begin(student: dict[str, Any] | None, *, other: float = 0.0, epochs: int = 2) -> Tuned:
+        small = copy.deepcopy(start)
+        next(small.parameters()).data.mul_(1 + other)
+        return finetune(
+            small, dense, data(), TUNING, run=tmp_path, student=student, epochs=epochs,
+            progress=stop,
+        )  # fmt: skip
+
+    def stop(status: Status) -> None:
+        if stops and status.step == 7:
+            raise KeyboardInterrupt
+
+    stops = True
+    with pytest.raises(KeyboardInterrupt):
+        begin(made)
+    for student in (None, {**made, "seed": 1}):
+        with pytest.raises(OutputError, match="other settings"):
+            begin(student, other=1e-6)
+    stops = False
+    resumed = begin(made, other=1e-6)
+    whole = finetune(copy.deepcopy(start), dense, data(), TUNING)
+    assert _losses_of(resumed) == _losses_of(whole)
+    assert _same(resumed.model, _copied(whole.model))
+
+
+def _losses_of(tuned: Tuned) -> list[float]:
+    return [line["loss"] for line in tuned.log if "loss" in line]
+
+
 def test_pruning_may_end_with_fine_tuning() -> None:
     dense = dense_model()
     images = torch.zeros(2, 1, 6, 6)
@@ -196,6 +255,7 @@ def test_pruning_may_end_with_fine_tuning() -> None:
     told = result.measured["finetune"]
     assert told["tuning"]["epochs"] == 1.0
     assert result.settings["recover"] == "finetune"
+    assert result.settings["saliency"] == "obs"
     assert not _same(result.model, _copied(pruned(dense)))
     assert result.control is not None
     assert _same(result.control, _copied(dense))

@@ -101,7 +101,8 @@ def compare(
         str,
         typer.Option(
             metavar="NAME",
-            help="Recovery of every model alike, and of the unpruned one beside them: none, bn.",
+            help="Recovery of every model alike, and of the unpruned one beside them: none, bn, "
+            "obs, lsq, auto.",
         ),
     ] = "none",
     align: Annotated[int, typer.Option(metavar="N", help="Keep widths at multiples of N.")] = 1,

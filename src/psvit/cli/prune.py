@@ -104,8 +104,8 @@ def prune(
             metavar="NAME",
             help="How accuracy is brought back, on training images (--data) without labels: none; "
             "bn, batch-norm statistics taken again; obs, weights refitted to the channels that "
-            "stay; lsq, layer by layer; auto, of these what helps; finetune, by training (`psvit "
-            "finetune` has more settings).",
+            "stay; lsq, layer by layer; auto, of these what helps; finetune, auto and then "
+            "training (`psvit finetune` has more settings).",
         ),
     ] = "none",
     epochs: Annotated[

@@ -219,6 +219,7 @@ def _trainer(
         tuning.place,
         device=device,
         settings=training_settings(tuning.settings),
+        student=asdict(choice),
         force=tuning.force,
         # The stage's own line shows it where lines are redrawn.
         progress=show if sys.stderr.isatty() else None,

@@ -60,10 +60,13 @@ def tune(
     *,
     device: torch.device,
     settings: Mapping[str, Any],
+    student: Mapping[str, Any] | None = None,
     force: bool = False,
     progress: Callable[[Status], None] | None = None,
 ) -> Tuned:
     """Fine-tune ``small`` in place; Ctrl-C leaves what is needed to go on.
+
+    ``student``: how ``small`` was made, if not read from a file; see ``psvit.finetune``.
 
     With ``force``, a run of other settings in a folder that was not named makes way. ``progress``
     None: a line of its own on stderr.
@@ -81,6 +84,7 @@ def tune(
             device=device,
             run=place.run,
             settings=settings,
+            student=student,
             progress=progress or ProgressLine(),
             note=tell,
         )

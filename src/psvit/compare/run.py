@@ -19,13 +19,13 @@ from psvit.compare.job import Evaluate, Job, held, pruned, unpruned
 from psvit.compare.levels import Budget, budget_text, read_levels
 from psvit.compare.rows import UNSTRUCTURED, Row, read_rows
 from psvit.compare.verdicts import Comparison
-from psvit.errors import DataError
+from psvit.errors import DataError, OptionError
 from psvit.evaluate import right_images
 from psvit.groups import find_groups, fingerprint
 from psvit.guidance import Guidance, Guide, Tick, find_guidance
 from psvit.journal import Journal, open_journal
 from psvit.records import Curves
-from psvit.recover import IMAGES, MATCHED, check_recovery, default_saliency
+from psvit.recover import IMAGES, MATCHED, TRAINED, check_recovery, default_saliency
 from psvit.saliency import check_saliency
 from psvit.sensitivity import batches_hash, curves_to_json, weights_hash
 
@@ -79,6 +79,11 @@ def compare(
     say = progress or (lambda stage: None)
     rows, budgets = read_rows(methods), read_levels(save)
     check_recovery(recover, data)
+    if recover == TRAINED:
+        raise OptionError(
+            f"a comparison does not train: expected another recovery than {TRAINED}, or run `psvit "
+            "finetune` on the folders of `psvit prune`"
+        )
     saliency = saliency or default_saliency(recover)
     check_saliency(saliency, data)
     say("recording the model")

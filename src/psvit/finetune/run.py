@@ -85,6 +85,7 @@ def finetune(
     device: str | torch.device = "cpu",
     run: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
+    student: Mapping[str, Any] | None = None,
     progress: Callable[[Status], None] | None = None,
     note: Callable[[str], None] | None = None,
     **changes: Any,
@@ -100,7 +101,9 @@ def finetune(
 
     ``run``: a folder for checkpoints, the best and the last weights, the log (log.jsonl) and
     TensorBoard's. A call with the same arguments goes on from what a killed one left there;
-    ``settings`` are more things that have to be the same. ``note`` is told what was done
+    ``settings`` are more things that have to be the same. ``student`` says how ``small`` was made,
+    if its weights may differ in their last bits the next time: they need not be the same then, as
+    those of the checkpoint are gone on with. ``note`` is told what was done
     differently than expected. Under ``accelerate launch`` or ``torchrun`` all processes train as
     one; see ``psvit.train.devices``.
 
@@ -129,7 +132,7 @@ def finetune(
     _check_teacher(teacher_score, classes, say)
     what = {
         "plan": None if plan is None else digest(plan),
-        "student": fingerprint(small),
+        "student": fingerprint(small) if student is None else dict(student),
         "teacher": None if dense is None or teacher is None else fingerprint(dense),
         "images": parts.train.images,
         "held_out": parts.images,

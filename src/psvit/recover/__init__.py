@@ -28,12 +28,15 @@ IMAGES = 1024
 """Training images that a recovery looks at."""
 
 TRAINED = "finetune"
-"""The recovery that is none of ``RECOVERIES``: it takes gradients; see ``psvit.finetune``."""
+"""The recovery that is none of ``RECOVERIES``: ``UNTRAINED``, and then gradients, by
+``psvit.finetune``."""
 
-COMPENSATED = frozenset({"obs", "lsq", "auto"})
+UNTRAINED = "auto"
+
+COMPENSATED = frozenset({"obs", "lsq", "auto", TRAINED})
 """Recoveries that refit weights: a sensitivity analysis for them measures compensated models."""
 
-MATCHED = frozenset({"auto"})
+MATCHED = frozenset({"auto", TRAINED})
 """Recoveries that match statistics: plans are measured with matched ones."""
 
 Recovery = Callable[[nn.Module, Sequence[torch.Tensor], Origin | None], Record]
