@@ -17,13 +17,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmarks.accuracy.run import run
 from benchmarks.accuracy.table import write
-from psvit.finetune import Tuning
+from benchmarks.tuning import setting
 from psvit.memory import keep_freed_memory
 from psvit.places import command_elsewhere
 
@@ -50,7 +49,7 @@ def main() -> None:
     one.add_argument("--threads", type=int, default=1)
     one.add_argument("--bf16", action="store_true", help="fine-tune in bfloat16 on a CPU too")
     one.add_argument(
-        "--tuning", type=_setting, nargs="+", default=[], help="of fine-tuning, such as lr=3e-4"
+        "--tuning", type=setting, nargs="+", default=[], help="of fine-tuning, such as lr=3e-4"
     )
     one.add_argument("--seed", type=int, default=0)
     one.add_argument(
@@ -74,11 +73,6 @@ def _run(options: argparse.Namespace) -> None:
     keep_freed_memory()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     run(options)
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, _, value = text.partition("=")
-    return name, type(vars(Tuning)[name])(value)
 
 
 def _names(text: str) -> list[str]:
