@@ -74,12 +74,12 @@ def main() -> None:
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """A setting of fine-tuning, such as ``lr=3e-4``."""
+    """A setting of fine-tuning that is a number or a word, such as ``lr=3e-4``."""
     name, _, value = text.partition("=")
-    default = getattr(Tuning, name, None)
-    if default is None:
-        raise argparse.ArgumentTypeError(f"fine-tuning has no setting {name!r}")
-    return name, type(default)(value)
+    kind = type(getattr(Tuning, name, None))
+    if kind not in (int, float, str):
+        raise argparse.ArgumentTypeError(f"fine-tuning has no number or word {name!r} to set")
+    return name, kind(value)
 
 
 def training_images(options: argparse.Namespace, batch: int) -> Any:

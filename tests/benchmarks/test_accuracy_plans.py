@@ -1,7 +1,8 @@
-"""Plans of earlier results are the same plans again, or refused."""
+"""Plans of earlier results are the same plans again, or refused; settings of fine-tuning."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 import psvit
 from benchmarks.accuracy.cells import key_of, read
 from benchmarks.accuracy.plans import earlier, plan_again, widths_of
+from benchmarks.tuning import setting
 from psvit.allocate.choose import choose
 from psvit.errors import PlanError
 from psvit.groups.choose import make_plan
@@ -77,3 +79,14 @@ def test_a_plan_serves_recoveries_that_it_was_searched_for(tmp_path: Path) -> No
     assert plan_for("auto", method="uniform") == "bn"
     assert plan_for("auto", level="40%") == "none"
     assert plan_for("auto", model="other") == "none"
+
+
+def test_settings_of_fine_tuning_are_read_by_their_kind() -> None:
+    assert [setting(text) for text in ("lr=3e-4", "batch=32", "norms=frozen")] == [
+        ("lr", 3e-4),
+        ("batch", 32),
+        ("norms", "frozen"),
+    ]
+    for text in ("bf16=False", "features=a", "speed=3", "to_dict=1"):
+        with pytest.raises(argparse.ArgumentTypeError, match="no number or word"):
+            setting(text)
