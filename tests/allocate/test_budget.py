@@ -6,11 +6,12 @@ import math
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from psvit.allocate import METHODS, UNITS, Problem, choose, pose
 from psvit.allocate.events import levels_after
+from psvit.allocate.problem import floor_percent
 from psvit.allocate.uniform import events
 from psvit.cost import measure
 from psvit.errors import BudgetError
@@ -90,6 +91,13 @@ def test_what_is_called_reachable_is_reachable(model: tuple, unit: str) -> None:
         assert saved(graph, groups, problem, levels)[unit] >= printed - 1e-12
         with pytest.raises(BudgetError, match=unit):
             solve(graph, groups, {unit: printed + 0.0002})
+
+
+@given(st.floats(0, 1))
+@example(0.944)  # 94.4 / 100 is more
+def test_a_share_that_is_printed_is_not_above_the_one_there_is(share: float) -> None:
+    printed = float(floor_percent(share).removesuffix("%")) / 100
+    assert share - 0.0001 - 1e-12 <= printed <= share
 
 
 def test_the_unit_out_of_reach_is_the_one_named() -> None:

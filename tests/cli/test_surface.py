@@ -34,8 +34,8 @@ SURFACE = {
     "finetune": [
         "OUT", *DATA, "-o/--out", "--epochs", "--eval-data", "--teacher", "--checkpoint",
         "--model-arg", "--temperature", "--label-weight", "--features", "--feature-weight", "--lr",
-        "--weight-decay", "--warmup", "--clip", "--ema", "--bf16", "--augment", "--held-out",
-        "--resume", "--seed", "--force", "--json",
+        "--weight-decay", "--warmup", "--clip", "--ema", "--bf16", "--norms", "--augment",
+        "--held-out", "--resume", "--seed", "--force", "--json",
     ],
     "compare": [
         *MODEL, *DATA, "-o/--out", "--save", "--eval-data", "--methods", "--saliency",

@@ -160,4 +160,6 @@ def check_method(method: str, known: Mapping[str, Method]) -> None:
 
 def floor_percent(fraction: float) -> str:
     """A percentage that is never above ``fraction``: asking for it succeeds."""
-    return f"{math.floor(fraction * 10_000) / 100:.2f}%"
+    hundredths = math.floor(fraction * 10_000)  # the product may be rounded up to the next one
+    hundredths -= hundredths / 100 / 100 > fraction
+    return f"{hundredths / 100:.2f}%"
