@@ -42,25 +42,20 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     model = load_model(options.model).model.eval()
-    images = [images for images, _ in _open(options, limit=IMAGES, batch_size=BATCH, shuffle=True)]
+    images = _calibration(options)
     graph = psvit.capture(model, images[0][:2])
     groups = psvit.find_groups(graph)
     dense = calibrate(graph, groups, images, seed=options.seed)
     plan = _plan(options, graph, groups, obs_scores(dense))
     small = rewrite(graph, plan)
-    recover(
-        small,
-        images,
-        "auto",
-        Origin(graph, groups, plan, dense, torch.device("cpu"), options.seed),
-    )
+    recover(small, images, "auto", Origin(graph, groups, plan, dense, seed=options.seed))
     for text in options.settings:
         settings = dict(setting(part) for part in text.split(","))
         start = time.perf_counter()
         tuned = psvit.finetune(
             private_copy(small),
             model,
-            training_images(options, settings.get("batch", Tuning.batch)),
+            training_images(options, settings.get("batch", Tuning.batch), only=_only(options)),
             plan=plan,
             epochs=options.epochs,
             bf16=options.bf16,
@@ -82,20 +77,37 @@ def setting(text: str) -> tuple[str, Any]:
     return name, kind(value)
 
 
-def training_images(options: argparse.Namespace, batch: int) -> Any:
-    """All training images, in memory where there is a recipe to prepare them by."""
-    loader = _open(options, batch_size=batch)
-    if not options.recipe:
+def training_images(
+    options: argparse.Namespace, batch: int, *, only: bool, workers: int = 0
+) -> Any:
+    """All training images, in memory where there is a recipe to prepare them by.
+
+    ``only``: the data is one split.
+    """
+    recipe = RECIPES[options.recipe] if options.recipe else None
+    loader = open_data(
+        options.data, split="train", recipe=recipe, only=only, workers=workers, batch_size=batch
+    )
+    if recipe is None:
         return loader
-    recipe = RECIPES[options.recipe]
     return read_into_memory(loader, mean=recipe.mean, std=recipe.std, batch=batch)
 
 
-def _open(options: argparse.Namespace, **how: Any) -> Any:
-    recipe = RECIPES[options.recipe] if options.recipe else None
-    return open_data(
-        options.data, split="train", recipe=recipe, only=options.data != "digits", **how
+def _calibration(options: argparse.Namespace) -> list[torch.Tensor]:
+    found = open_data(
+        options.data,
+        split="train",
+        recipe=RECIPES[options.recipe] if options.recipe else None,
+        only=_only(options),
+        limit=IMAGES,
+        batch_size=BATCH,
+        shuffle=True,
     )
+    return [images for images, _ in found]
+
+
+def _only(options: argparse.Namespace) -> bool:
+    return bool(options.data != "digits")
 
 
 def _plan(options: argparse.Namespace, graph: Graph, groups: Groups, scores: Scores) -> Plan:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,7 +12,7 @@ import psvit
 from psvit.calibrate import calibrate
 from psvit.capture.copying import private_copy
 from psvit.errors import DataError
-from psvit.guidance import CHECKED, Guide, find_guidance
+from psvit.guidance import CHECKED, Guidance, Guide, find_guidance
 from psvit.neurons import reset_state
 from psvit.outputs import CLOSE, at_best_temperature, kl_per_image, predict
 from psvit.recover import Origin
@@ -56,22 +59,33 @@ def test_the_loss_of_a_plan_is_doubt_and_divergence_at_the_best_temperature() ->
         assert max(gained) > 1.01  # else the temperature has nothing to do
 
 
+def _guided(
+    made: Any,
+    method: str,
+    *,
+    bounded: bool,
+    say: Callable[[str], None] = lambda text: None,
+    **how: Any,
+) -> Guidance:
+    return find_guidance(
+        Guide(made.batches, **how),
+        made.model,
+        made.graph,
+        made.groups,
+        psvit.saliency(made.graph, made.groups, "l1", 0),
+        method=method,
+        units=("memory",),
+        bounded=bounded,
+        say=say,
+    )
+
+
 def test_a_bound_without_images_to_check_it_on_is_refused_before_the_analysis() -> None:
     with float64():
         made = tiny()
         stages: list[str] = []
         with pytest.raises(DataError, match="no more than the 5 of the analysis: give more data"):
-            find_guidance(
-                Guide(made.batches, n=5),
-                made.model,
-                made.graph,
-                made.groups,
-                psvit.saliency(made.graph, made.groups, "l1", 0),
-                method="uniform",
-                units=("memory",),
-                bounded=True,
-                say=stages.append,
-            )
+            _guided(made, "uniform", bounded=True, n=5, say=stages.append)
         assert stages == []
 
 
@@ -89,17 +103,7 @@ def test_plans_are_judged_on_images_that_moves_were_not_measured_on(
         dense = None
         if compensated:
             dense = calibrate(made.graph, made.groups, [images])
-        found = find_guidance(
-            Guide(made.batches, n=n, dense=dense),
-            made.model,
-            made.graph,
-            made.groups,
-            psvit.saliency(made.graph, made.groups, "l1", 0),
-            method="optimal",
-            units=("memory",),
-            bounded=bounded,
-            say=lambda text: None,
-        )
+        found = _guided(made, "optimal", bounded=bounded, n=n, dense=dense)
         removal = {made.groups.prunable[0].id: [0, 1, 2]}
 
         def loss(part: torch.Tensor, *, classes: bool = True) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from psvit.allocate.choose import Levels, choose
+from psvit.allocate.choose import choose
 from psvit.errors import PlanError
 from psvit.groups import removal_of
 from psvit.groups.choose import make_plan
@@ -72,5 +72,4 @@ def plan_again(graph: Graph, groups: Groups, scores: Scores, keep: dict[str, str
         gone, rest = divmod(size - kept, len(group.cells))
         if size != group.size or rest or levels.setdefault(group.tie, gone) != gone:
             raise PlanError(f"{label_of(group)}: no plan keeps {text} of {group.size} channels")
-    found: Levels = levels
-    return make_plan(graph, groups, choose(groups, scores, found))
+    return make_plan(graph, groups, choose(groups, scores, levels))

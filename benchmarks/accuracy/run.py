@@ -15,16 +15,15 @@ from benchmarks.accuracy import rival
 from benchmarks.accuracy.bench import Bench, set_up
 from benchmarks.accuracy.cells import DENSE, append, key_of, read
 from benchmarks.accuracy.plans import earlier, is_matched, plan_again, widths_of
+from benchmarks.tuning import training_images
 from psvit.allocate import NEEDS_CURVES, allocate
 from psvit.capture.copying import private_copy
 from psvit.compare.masks import mask_smallest
-from psvit.data import RECIPES, open_data
 from psvit.evaluate import pack
 from psvit.finetune import finetune
 from psvit.groups import removal_of
 from psvit.records import Plan
 from psvit.rewrite import rewrite
-from psvit.train.batches import read_into_memory
 
 MASKS = "unstructured"
 UNPLANNED = (MASKS, rival.NAME)
@@ -188,21 +187,11 @@ def _tuning(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _all_images(bench: Bench, options: argparse.Namespace) -> Any:
-    """All training images, in memory, on the device where they are to be prepared there."""
+    """All training images, on the device where they are prepared in memory."""
     if "all" not in bench.kept:
-        recipe = RECIPES[options.recipe] if options.recipe else None
-        loader: Any = open_data(
-            options.data,
-            split="train",
-            recipe=recipe,
-            workers=options.workers,
-            only=options.eval_data is not None,
-        )
-        if recipe is not None:
-            batch = int(_tuning(options)["batch"])
-            memory = read_into_memory(loader, mean=recipe.mean, std=recipe.std, batch=batch)
-            loader = memory.to(bench.device)
-        bench.kept["all"] = loader
+        batch, only = int(_tuning(options)["batch"]), options.eval_data is not None
+        images = training_images(options, batch, only=only, workers=options.workers)
+        bench.kept["all"] = images.to(bench.device) if options.recipe else images
     return bench.kept["all"]
 
 

@@ -8,20 +8,38 @@ on getting back. Statistics of a model that nothing has recovered are merely out
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from psvit.recover import norms_of, reestimate
-from psvit.train import Score
+from psvit.train import Devices
+from psvit.train.loop import Monitor
 from psvit.train.weights import copied
 
-Monitor = Callable[[nn.Module], Score]
+
+def keeps_statistics(
+    how: str,
+    student: nn.Module,
+    monitor: Monitor | None,
+    fresh: Iterable[torch.Tensor],
+    devices: Devices,
+) -> bool:
+    """Whether they are frozen: as ``how`` says, a setting ``norms`` of ``psvit.finetune.Tuning``.
+
+    With auto, if ``statistics_are_good``; several processes go by what most of them find.
+    """
+    if how != "auto":
+        return how == "frozen"
+    good = float(statistics_are_good(student, monitor, fresh))
+    share = torch.tensor([good], device=devices.device)
+    devices.average([share])
+    return share.item() > 0.5
 
 
 def statistics_are_good(
-    student: nn.Module, monitor: Monitor | None, fresh: Iterator[torch.Tensor]
+    student: nn.Module, monitor: Monitor | None, fresh: Iterable[torch.Tensor]
 ) -> bool:
     """Whether the loss is lower with the student's own statistics than with ones of ``fresh``.
 

@@ -17,12 +17,12 @@ from psvit.artefacts.save import digest
 from psvit.errors import DataError, OptionError
 from psvit.finetune.data import Split, split
 from psvit.finetune.distill import Distillation
-from psvit.finetune.norms import statistics_are_good
+from psvit.finetune.norms import keeps_statistics
 from psvit.finetune.resume import check_same_plan
 from psvit.finetune.teacher import check_classes_alike, prepare_teacher
 from psvit.finetune.tuning import Tuning, train_config
 from psvit.records import Plan
-from psvit.train import Score, Status, TrainConfig, TrainingData, find_devices, fit
+from psvit.train import Score, Status, find_devices, fit
 from psvit.train.board import open_board
 from psvit.train.config import total_steps
 from psvit.train.loop import COMPILE_STEPS
@@ -148,7 +148,8 @@ def finetune(
         parts.train.steps,
         channels_last=_channels_last(small, example, tuning, devices.device),
     )
-    if _keeps_statistics(small, tuning, monitor, parts.train, config, devices.device):
+    fresh = like_trained_on(parts.train, config, devices.device)
+    if keeps_statistics(tuning.norms, small, monitor, fresh, devices):
         config = dataclasses.replace(config, frozen_norms=True, bn_batches=0)
     compiled = total_steps(config, parts.train.steps) >= COMPILE_STEPS
     with loss.active(compiled=compiled), open_board(folder, devices, say) as board:
@@ -230,19 +231,6 @@ def _monitor(loss: Distillation, parts: Split) -> Callable[[nn.Module], Score] |
     if held_out is None:
         return None
     return lambda model: loss.score(model, held_out(), labelled=parts.train.labelled)
-
-
-def _keeps_statistics(
-    small: nn.Module,
-    tuning: Tuning,
-    monitor: Callable[[nn.Module], Score] | None,
-    images: TrainingData,
-    config: TrainConfig,
-    device: torch.device,
-) -> bool:
-    if tuning.norms != "auto":
-        return tuning.norms == "frozen"
-    return statistics_are_good(small, monitor, like_trained_on(images, config, device))
 
 
 def _channels_last(
