@@ -63,9 +63,11 @@ def main() -> None:
             seed=options.seed,
             **settings,
         )
-        first, *_, last = [line for line in tuned.log if "held_out_loss" in line]
+        first = next(line for line in tuned.log if "held_out_loss" in line)
+        summary = tuned.summary()
+        last = _said(summary) + ", statistics matched" * summary["matched"]
         took = time.perf_counter() - start
-        print(f"{text}: {_said(first)} -> {_said(last)}, {took:.0f} s", flush=True)
+        print(f"{text}: {_said(first)} -> {last}, {took:.0f} s", flush=True)
 
 
 def setting(text: str) -> tuple[str, Any]:

@@ -88,7 +88,7 @@ def test_the_teacher_is_untouched_bit_for_bit() -> None:
 def test_the_best_weights_on_held_out_images_are_kept(tmp_path: Path) -> None:
     dense = dense_model()
     # Far too fast: later epochs are worse than the first.
-    wild = dataclasses.replace(TUNING, lr=1.0, epochs=5, warmup=0.0)
+    wild = dataclasses.replace(TUNING, lr=1.0, epochs=5, warmup=0.0, norms="batch")
     tuned = finetune(pruned(dense), dense, data(), wild, run=tmp_path / "run")
     judged = [line for line in tuned.log if "held_out_loss" in line]
     assert [line["step"] for line in judged] == [0, 5, 10, 15, 20, 25]
@@ -185,7 +185,7 @@ def test_images_lie_channels_last_where_the_forward_can_do_with_it(
     for model in (small, dense):  # the teacher is a copy of dense, with its hooks
         _, conv = (module for module in model.modules() if isinstance(module, nn.Conv2d))
         conv.register_forward_hook(lambda _, args, out: last.append(not out.is_contiguous()))
-    tuned = finetune(small, dense, data(), TUNING)
+    tuned = finetune(small, dense, data(), TUNING, norms="batch")
     assert set(last[-20:]) == {flatten is nn.Flatten}
     assert tuned.teacher is not None
     for model in (small, tuned.teacher):

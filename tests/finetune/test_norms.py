@@ -10,11 +10,14 @@ import pytest
 import torch
 from torch import nn
 
+from psvit.artefacts import plan_of
 from psvit.errors import OptionError
 from psvit.finetune import Tuning, finetune
-from psvit.finetune.norms import statistics_are_good
+from psvit.finetune.data import split
+from psvit.finetune.distill import Distillation
+from psvit.finetune.norms import match_if_better, statistics_are_good
 from psvit.recover import norms_of
-from psvit.train import Score
+from psvit.train import Devices, Score
 from tests.finetune.tiny import TUNING, data, dense_model, pruned
 
 
@@ -81,6 +84,91 @@ def test_looking_leaves_the_student_as_it_was() -> None:
     assert not statistics_are_good(student, lambda m: Score(loss=-float(len(seen))), fresh())
     assert not statistics_are_good(student, None, fresh())
     assert not statistics_are_good(nn.Sequential(nn.Linear(2, 2)), monitor, fresh())
+
+
+def test_statistics_end_matched_if_that_is_better_on_images_held_out() -> None:
+    dense = dense_model()
+    tuning = _tuning("auto")
+    tuned = finetune(pruned(dense), dense, data(), tuning)
+    held_out = split(data(), tuning).held_out
+    assert held_out is not None
+    again = Distillation(tuned.model, tuned.teacher, tuning).score(
+        tuned.model, held_out(), labelled=True
+    )
+    summary = tuned.summary()
+    assert tuned.matched == again == Score(summary["held_out_accuracy"], summary["held_out_loss"])
+    best = min(line["held_out_loss"] for line in tuned.log if "held_out_loss" in line)
+    assert again.loss < best
+    assert summary["matched"]
+    other = finetune(pruned(dense), dense, data(), tuning, norms=tuned.norms)
+    assert (other.matched, other.summary()["matched"]) == (None, False)
+    assert other.summary()["held_out_loss"] == best
+
+
+def test_matched_norms_put_out_what_the_teacher_s_do() -> None:
+    """Mean and deviation of each kept channel, on the images that they are matched on."""
+    dense = dense_model()
+    student = pruned(dense)
+    plan = plan_of(student)
+    assert plan is not None
+    with torch.no_grad():
+        student.get_parameter("0.weight").mul_(1.7)
+    images = [torch.cat([batch for batch, _ in data().plain(10)])]
+    first_norm = nn.Sequential(student.get_submodule("0"), student.get_submodule("1"))
+
+    def judged(loss: float) -> Score | None:
+        said = Score(0.5, loss)
+        found = match_if_better(
+            student,
+            dense,
+            plan,
+            images,
+            lambda m: said,
+            Score(0.5, 1.0),
+            Devices(torch.device("cpu")),
+        )
+        assert found in (said, None)
+        return found
+
+    before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    assert judged(1.1) is None
+    assert all(torch.equal(tensor, before[k]) for k, tensor in student.state_dict().items())
+    kept = list(plan.keep["1.weight"]["0"])
+    with torch.no_grad():
+        there, here = dense[:2](images[0])[:, kept], first_norm(images[0])
+        assert not torch.allclose(here.mean((0, 2, 3)), there.mean((0, 2, 3)), atol=1e-2)
+        assert judged(0.9) is not None
+        here = first_norm(images[0])
+    for figure in (torch.Tensor.mean, torch.Tensor.std):
+        torch.testing.assert_close(
+            figure(here, (0, 2, 3)), figure(there, (0, 2, 3)), atol=1e-3, rtol=0
+        )
+    assert torch.equal(student.get_parameter("0.weight"), before["0.weight"])
+
+
+def test_nothing_is_matched_to_norms_that_the_teacher_lacks() -> None:
+    dense = dense_model()
+    student = pruned(dense)
+    plan = plan_of(student)
+    assert plan is not None
+    images = [batch for batch, _ in data().plain(10)]
+    place = Devices(torch.device("cpu"))
+    seen: list[nn.Module] = []
+
+    def monitor(model: nn.Module) -> Score:
+        seen.append(model)
+        return Score(1.0, 0.0)
+
+    without, narrower = copy.deepcopy(dense), copy.deepcopy(student)
+    without[1] = nn.Identity()
+    for teacher in (without, narrower):
+        assert (
+            match_if_better(student, teacher, plan, images, monitor, Score(0.0, 1.0), place) is None
+        )
+    assert seen == []
+    assert (
+        match_if_better(student, dense, plan, images, monitor, Score(0.0, 1.0), place) is not None
+    )
 
 
 def test_a_name_that_is_none_is_refused() -> None:

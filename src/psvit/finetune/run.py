@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,16 @@ from psvit.artefacts.save import digest
 from psvit.errors import DataError, OptionError
 from psvit.finetune.data import Split, split
 from psvit.finetune.distill import Distillation
-from psvit.finetune.norms import keeps_statistics
+from psvit.finetune.norms import keeps_statistics, match_if_better
 from psvit.finetune.resume import check_same_plan
 from psvit.finetune.teacher import check_classes_alike, prepare_teacher
-from psvit.finetune.tuning import Tuning, train_config
+from psvit.finetune.tuning import CALIBRATION, Tuning, train_config
 from psvit.records import Plan
-from psvit.train import Score, Status, find_devices, fit
+from psvit.train import Score, Status, fast_neurons, find_devices, fit
 from psvit.train.board import open_board
 from psvit.train.config import total_steps
 from psvit.train.loop import COMPILE_STEPS
-from psvit.train.settle import like_trained_on
+from psvit.train.settle import like_trained_on, plain
 from psvit.train.weights import lay_out, runs_channels_last
 
 Line = Mapping[str, Any]
@@ -40,7 +40,8 @@ class Tuned:
     out). ``teacher``: a copy of the dense model; None where labels alone taught. ``log``: a line a
     tenth of an epoch. ``images`` were trained on, ``held_out`` chose the weights;
     ``teacher_score`` is the teacher's on these. ``norms``: what batch norms computed with,
-    statistics of each batch or frozen ones.
+    statistics of each batch or frozen ones. ``matched``: how good the model is on the held-out
+    images with statistics matched to the teacher's in the end; None where it kept others.
     """
 
     model: nn.Module
@@ -51,15 +52,18 @@ class Tuned:
     held_out: int
     teacher_score: Score | None = None
     norms: str = "batch"
+    matched: Score | None = None
 
     def summary(self) -> dict[str, Any]:
         """Plain data for metrics.json: settings, and of the log the ends of epochs."""
-        judged = [line for line in self.log if "held_out_loss" in line]
-        best = max(judged, key=_rank, default=self.log[-1])
+        judged = _judged(self.log)
+        best = max(judged, key=lambda line: _score(line).rank, default=self.log[-1])
+        kept = self.matched or _score(best)
         teacher = self.teacher_score
         return {
             "tuning": self.tuning.to_dict(),
             "norms": self.norms,
+            "matched": self.matched is not None,
             "images": self.images,
             "held_out_images": self.held_out,
             "steps": self.log[-1]["step"],
@@ -67,8 +71,8 @@ class Tuned:
             "loss": self.log[-1].get("loss"),
             "kept_step": best["step"],
             "kept_epoch": best["epoch"],
-            "held_out_accuracy": best.get("held_out_accuracy"),
-            "held_out_loss": best.get("held_out_loss"),
+            "held_out_accuracy": kept.accuracy,
+            "held_out_loss": kept.loss,
             "held_out_accuracy_at_start": judged[0].get("held_out_accuracy") if judged else None,
             "held_out_accuracy_of_teacher": None if teacher is None else teacher.accuracy,
             "log": [dict(line) for line in self.log if line in judged or line is self.log[-1]],
@@ -166,6 +170,16 @@ def finetune(
             log=board,
             devices=devices,
         )
+    matched = None
+    if tuning.norms == "auto" and teacher is not None and plan is not None and monitor is not None:
+
+        def as_in_training(model: nn.Module) -> Score:
+            with loss.active(compiled=compiled), fast_neurons(model, compiled=compiled):
+                return monitor(model)
+
+        images = list(plain(parts.train, config, CALIBRATION))
+        best = max(map(_score, _judged(lines)), key=lambda score: score.rank)
+        matched = match_if_better(small, teacher, plan, images, as_in_training, best, devices)
     small.to(home)
     if teacher is not None:
         lay_out(teacher.to("cpu"), torch.contiguous_format)
@@ -178,6 +192,7 @@ def finetune(
         parts.images,
         teacher_score,
         "frozen" if config.frozen_norms else "batch",
+        matched,
     )
 
 
@@ -190,8 +205,12 @@ def fingerprint(model: nn.Module) -> str:
     return sha.hexdigest()
 
 
-def _rank(line: Line) -> tuple[float, float]:
-    return Score(line.get("held_out_accuracy"), line["held_out_loss"]).rank
+def _judged(log: Sequence[Line]) -> list[Line]:
+    return [line for line in log if "held_out_loss" in line]
+
+
+def _score(line: Line) -> Score:
+    return Score(line.get("held_out_accuracy"), line.get("held_out_loss"))
 
 
 def _changed(tuning: Tuning, changes: Mapping[str, Any]) -> Tuning:

@@ -31,7 +31,8 @@ class Tuning:
 
     ``norms``: with batch, batch norms divide by the deviation of each batch, and have their
     statistics taken afresh after every epoch; frozen, they keep those that they have, such as
-    matched ones; auto is frozen if those are better at the start (``psvit.finetune.norms``).
+    matched ones; auto is frozen if those are better at the start, and has them matched to the
+    teacher's in the end if that is better still (``psvit.finetune.norms``).
 
     ``augment``: none; light, a shift by up to an eighth and, of colour images, mirroring; timm,
     which is RandAugment, erasing, mixup and cutmix on top. ``held_out``: the share of the training

@@ -48,9 +48,14 @@ class Origin:
         if inputs is not None:
             layer = self.graph.module.get_submodule(name.rpartition(".")[0])
             return _cut_grouped(value, int(layer.groups), keep.get("0"), inputs)  # type: ignore[arg-type]
-        for dim, kept in keep.items():
-            value = value.index_select(int(dim), torch.tensor(kept, device=value.device))
-        return value
+        return part_kept(self.plan, name, value)
+
+
+def part_kept(plan: Plan, name: str, value: torch.Tensor) -> torch.Tensor:
+    """What ``plan`` leaves of a tensor of full size that is no weight of a grouped convolution."""
+    for dim, kept in plan.keep.get(name, {}).items():
+        value = value.index_select(int(dim), torch.tensor(kept, device=value.device))
+    return value
 
 
 def cut(

@@ -57,6 +57,11 @@ def _words(told: Mapping[str, Any]) -> str:
     )
     norms = (
         " Batch norms kept the statistics that they had." if told.get("norms") == "frozen" else ""
+    ) + (
+        " In the end their statistics were matched to the dense model's, which did better still: "
+        f"held-out loss {told['held_out_loss']:.4f}."
+        if told.get("matched")
+        else ""
     )
     return (
         f"{teacher}, for {told['steps']:,} steps on {count_text(told['images'])} training images, "

@@ -1,4 +1,4 @@
-"""Training images as a run augments them, to take batch-norm statistics of."""
+"""Training images, as a run augments them or as they are, to take batch-norm statistics of."""
 
 from __future__ import annotations
 
@@ -24,7 +24,17 @@ def like_trained_on(
     """
     if config.augment.rand:
         check_randaugment(data.span)
-    batches = data.epoch(config.seed, math.ceil(config.epochs) + 1)
-    for index, (images, _) in enumerate(islice(batches, config.bn_batches)):
+    for index, images in enumerate(_unused(data, config, config.bn_batches)):
         rng = np.random.default_rng((config.seed, 2, index))
         yield augment(images.to(device), config.augment, rng, data.fill, data.span)
+
+
+def plain(data: TrainingData, config: TrainConfig, images: int) -> Iterator[torch.Tensor]:
+    """Batches ``[B, C, H, W]`` of that epoch, of so many images or a few more, as they are."""
+    return _unused(data, config, math.ceil(images / config.batch))
+
+
+def _unused(data: TrainingData, config: TrainConfig, count: int) -> Iterator[torch.Tensor]:
+    """The first batches of an epoch that training never reaches."""
+    batches = data.epoch(config.seed, math.ceil(config.epochs) + 1)
+    return (images for images, _ in islice(batches, count))
