@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
 from psvit.artefacts import plan_of
 from psvit.errors import OptionError
 from psvit.finetune.distill import Distillation, softened_kl
 from psvit.finetune.tuning import Tuning
-from tests.finetune.tiny import dense_model, pruned
+from psvit.recover import reestimate
+from tests.finetune.tiny import data, dense_model, pruned
 
 
 def _logits(seed: int, batch: int = 4, classes: int = 5) -> torch.Tensor:
@@ -67,6 +71,30 @@ def test_features_are_compared_on_the_channels_that_are_left() -> None:
         assert (distance < 1e-12) is equal
     assert not small.get_submodule("0")._forward_hooks
     assert not dense[0]._forward_hooks
+
+
+def test_judging_and_statistics_keep_no_outputs_in_memory() -> None:
+    dense = dense_model()
+    small = pruned(dense)
+    alive: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+
+    def count(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        nonlocal most
+        most = max(most, sum(1 for other in alive if other() is not None))
+        alive.append(weakref.ref(output))
+
+    for model in (small, dense):
+        model.get_submodule("0").register_forward_hook(count)
+    loss = Distillation(small, dense, Tuning(features=("0",)), plan_of(small))
+    batches = list(data().plain(10))
+    with loss.active():
+        loss.score(small, batches, labelled=True)
+        loss.score(dense, batches, labelled=True)
+        reestimate(small, [images for images, _ in batches])
+        assert len(alive) == 5 * len(batches)
+        assert most <= 1
+        assert float(loss(small(batches[0][0]), *batches[0][::-1]).detach()) > 0
 
 
 def test_without_a_plan_nobody_knows_which_channels_are_left() -> None:

@@ -107,8 +107,6 @@ class Distillation:
                 right += int((logits.argmax(1) == labels).sum())
                 seen += len(images)
         reset_state(student)
-        if self._features is not None:
-            self._features.forget()
         return Score(right / seen if labelled else None, loss / seen)
 
     def _said_by_teacher(self, images: torch.Tensor) -> torch.Tensor:

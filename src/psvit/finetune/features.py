@@ -6,7 +6,7 @@ plan says which. T steps, B batch, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
@@ -23,6 +23,8 @@ SHOWN = 4
 class Features:
     """What the layers that match ``patterns`` gave in the last forward of each model.
 
+    Kept is what a student gives that learns, in a forward with gradients, and then what the teacher
+    gives beside it; so forwards that judge or take statistics of whole data sets cost no memory.
     Layers with a weight of their own can be matched: convolutions, linear layers, norms. Raises
     OptionError if a pattern matches none.
     """
@@ -39,9 +41,13 @@ class Features:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Within the block, outputs are kept."""
+        (student, teacher), (learns, knows) = self._models, self._seen
         hooks = [
-            model.get_submodule(name).register_forward_hook(self._noting(seen, name))
-            for model, seen in zip(self._models, self._seen, strict=True)
+            model.get_submodule(name).register_forward_hook(_noting(seen, name, when))
+            for model, seen, when in (
+                (student, learns, torch.is_grad_enabled),
+                (teacher, knows, lambda: bool(learns)),
+            )
             for name in self._layers
         ]
         try:
@@ -68,17 +74,6 @@ class Features:
             )
         return torch.stack(parts).mean()
 
-    def forget(self) -> None:
-        """Drop what was kept."""
-        for seen in self._seen:
-            seen.clear()
-
-    def _noting(self, seen: dict[str, list[torch.Tensor]], name: str) -> Any:
-        def note(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-            seen.setdefault(name, []).append(output)
-
-        return note
-
     def _kept_part(self, name: str, output: torch.Tensor, shape: torch.Size) -> torch.Tensor:
         """The teacher's output on the channels that the student has."""
         if output.shape == shape:
@@ -91,6 +86,16 @@ class Features:
                 f"{list(output.shape)} in the teacher, and no plan says which channels these are"
             )
         return output.index_select(axes[0], torch.tensor(kept, device=output.device))
+
+
+def _noting(
+    seen: dict[str, list[torch.Tensor]], name: str, when: Callable[[], bool]
+) -> Callable[[nn.Module, Any, torch.Tensor], None]:
+    def note(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        if when():
+            seen.setdefault(name, []).append(output)
+
+    return note
 
 
 def _narrowed(wide: torch.Size, shape: torch.Size, axis: int, kept: tuple[int, ...] | None) -> bool:
