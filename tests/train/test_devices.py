@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from psvit.train import TrainConfig, fit
+from tests.train.processes import two_of
 from tests.train.small import small_data
 
-ROOT = Path(__file__).parents[2]
 CONFIG = TrainConfig(epochs=2, batch=8, lr=1e-2, log_steps=1, seed=3, weight_decay=0.0)
 
 
@@ -29,20 +24,7 @@ def linear() -> torch.nn.Module:
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     pytest.importorskip("accelerate", reason="accelerate trains on several devices")
     expected = fit(linear(), small_data(), CONFIG)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
-    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.train.together", str(tmp_path / "run")],
-            cwd=ROOT, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    found = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
+    found = two_of("tests.train.together", str(tmp_path / "run"))
     assert found[0]["weights"] == found[1]["weights"]
     losses = [line["loss"] for line in found[0]["lines"]]
     assert losses == pytest.approx([line["loss"] for line in expected], rel=1e-5)
