@@ -114,7 +114,8 @@ def finetune(
         typer.Option(
             metavar="NAME",
             help="Batch norms: batch, statistics of each batch; frozen, those that OUT has; auto, "
-            "frozen if those are better at the start.",
+            "frozen if those are better at the start, and in the end matched to the dense "
+            "model's if that is better still.",
         ),
     ] = TUNING.norms,
     augment: Annotated[

@@ -77,7 +77,8 @@ def match_if_better(
 
     ``images``: batches ``[B, C, H, W]`` of training; ``best``: what ``monitor`` says of the student
     as it is. Returns what it says now; None if nothing was changed, because that is no better, or
-    the two have no batch norms in common. Several processes go by what most of them find.
+    the two have no batch norms in common. Several processes go by what most of them find. Raises
+    DataError for images that are not finite.
     """
     own = norms_of(student)
     if not own or not _in_common(student, teacher, plan):
