@@ -122,12 +122,7 @@ def finetune(
     parts = split(data, tuning)
     first = _checked(parts, tuning, dense, say)
     example, tuning = first[:2], dataclasses.replace(tuning, batch=len(first))
-    teacher, classes = None, 0
-    if dense is not None and tuning.taught:
-        teacher = prepare_teacher(dense, devices.device)
-        classes = check_classes_alike(small, teacher, example)
-        if _channels_last(teacher, example, tuning, devices.device):
-            lay_out(teacher, torch.channels_last)
+    teacher, classes = _teacher_of(small, dense, example, tuning, devices.device)
     home = next((t.device for t in small.parameters()), torch.device("cpu"))
     small.to(devices.device).requires_grad_(True)
     loss = Distillation(small, teacher, tuning, plan, devices.device)
@@ -203,6 +198,23 @@ def fingerprint(model: nn.Module) -> str:
         sha.update(name.encode())
         sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return sha.hexdigest()
+
+
+def _teacher_of(
+    small: nn.Module,
+    dense: nn.Module | None,
+    example: torch.Tensor,
+    tuning: Tuning,
+    device: torch.device,
+) -> tuple[nn.Module | None, int]:
+    """A copy of ``dense`` that can teach ``small``, and how many classes both have."""
+    if dense is None or not tuning.taught:
+        return None, 0
+    teacher = prepare_teacher(dense, device)
+    classes = check_classes_alike(small, teacher, example)
+    if _channels_last(teacher, example, tuning, device):
+        lay_out(teacher, torch.channels_last)
+    return teacher, classes
 
 
 def _judged(log: Sequence[Line]) -> list[Line]:
